@@ -1,0 +1,310 @@
+"""Singer messages into commits: what each message means, when a commit is due, which STATE may go out.
+
+A STATE covers every record before it. So a commit is cut at the last STATE where there is one, and that STATE goes out
+after it; what came since is committed without a STATE when it has waited too long by itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+import msgspec
+
+from target_archive import layout
+from target_archive.commit import StreamFacts
+from target_archive.dedupe import CopiesReadAgain, Dedupe, LatestVersion
+from target_archive.errors import BadInput, CorruptArchive
+from target_archive.log import StreamDay
+from target_archive.messages import Message, decode, decode_odd, json_object
+from target_archive.settings import Settings
+from target_archive.sink import Sink, facts_of
+from target_archive.writer import Writer
+
+PUBLISH_BYTES = 256 << 20
+PUBLISH_SECONDS = 300.0
+
+logger = logging.getLogger("target-archive")
+
+
+class Archiver:
+    """Takes a run's lines, commits them when due, and tells each STATE that has become durable.
+
+    Args:
+        writer: The source's writer.
+        settings: The target's settings.
+        tell: Receives the JSON text of a STATE value whose records are all durable.
+        now: The wall clock, for days and times.
+        clock: A monotonic clock in seconds, for how long records wait.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        settings: Settings,
+        tell: Callable[[bytes], None],
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._writer, self._settings, self._tell, self._now, self._clock = writer, settings, tell, now, clock
+        self.sinks: dict[str, Sink] = {}
+        self.problems: Counter[str] = Counter()
+        self._ignored: set[str] = set()
+        self._state: bytes | None = None
+        self._waiting_since: float | None = None
+        self._state_since = 0.0
+        self._sizes_at_state: tuple[int, int] = (0, 0)
+        self._committed = (0, 0)
+        self._dropped = 0
+        self._published_at = clock()
+        self._start = Start(writer)
+
+    # What a run has taken so far ------------------------------------------------------------------------------------
+
+    @property
+    def received(self) -> int:
+        return sum(sink.received for sink in self.sinks.values())
+
+    @property
+    def repeats(self) -> int:
+        return sum(sink.repeats for sink in self.sinks.values())
+
+    def _sizes(self) -> tuple[int, int]:
+        return sum(sink.size for sink in self.sinks.values()), self.received
+
+    # Messages -------------------------------------------------------------------------------------------------------
+
+    def take(self, lines: list[bytes]) -> None:
+        """Take in Singer lines. Raises BadInput for what must not be archived any further."""
+        if lines and self._waiting_since is None:
+            self._waiting_since = self._clock()
+        sinks = self.sinks
+        for line in lines:
+            try:
+                message = decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                odd = self._odd(line, str(error))
+                if odd is None:
+                    continue
+                message = odd
+            if message.type == "RECORD" and (sink := sinks.get(message.stream)):
+                sink.write(message.record)
+            else:
+                self._take_other(message, line)
+
+    def take_torn(self, line: bytes) -> None:
+        """Keep what stood behind the last line feed: a sender that died in mid-line."""
+        if line.strip():
+            self._bury(line, "the input ended in the middle of this line")
+
+    def _odd(self, line: bytes, reason: str) -> Message | None:
+        try:
+            return decode_odd(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self._bury(line, f"not a Singer message: {reason}")
+            return None
+
+    def _take_other(self, message: Message, line: bytes) -> None:
+        match message.type:
+            case "SCHEMA":
+                self._take_schema(message)
+            case "STATE":
+                self._take_state(bytes(message.value))
+            case "RECORD":
+                self._bury(line, f"a record of stream `{message.stream}` came before its SCHEMA")
+            case "BATCH":
+                self._bury(line, "a BATCH message: its files are not read; turn off `batch_config` in the tap")
+            case kind if kind not in self._ignored:
+                # ACTIVATE_VERSION asks to delete older rows, which an archive never does; the rest is unknown to Singer
+                self._ignored.add(kind)
+                logger.info("messages of type %s have no effect on an archive", kind)
+
+    def _take_schema(self, message: Message) -> None:
+        schema = json_object(message.schema)
+        if not message.stream or "properties" not in schema:
+            raise BadInput(
+                "a SCHEMA message without a stream name or `properties`", where=message.stream, hint="mend the tap"
+            )
+        bookmarks = message.bookmark_properties or []
+        facts = self._writer.declare(
+            message.stream,
+            facts_of(
+                schema,
+                message.key_properties or [],
+                [bookmarks] if isinstance(bookmarks, str) else bookmarks,
+                day_field=self._settings.day_field_of(message.stream),
+                timezone=self._settings.timezone,
+            ),
+        )
+        previous = self.sinks.get(message.stream)
+        if previous and previous.facts == facts:
+            return
+        dedupe: Dedupe = (
+            previous.dedupe
+            if previous and previous.facts.key_properties == facts.key_properties
+            else self._start.dedupe(message.stream, facts)
+        )
+        self.sinks[message.stream] = Sink(
+            facts, self._writer.lines[message.stream], dedupe, self._today, previous=previous
+        )
+
+    def _take_state(self, value: bytes) -> None:
+        if not json_object(msgspec.Raw(value)):
+            return  # an empty STATE never takes the place of a good one
+        if self._state is None and not self.received and self._start.is_at(value):
+            return
+        self._state, self._state_since = value, self._clock()
+        self._writer.mark_state()
+        self._sizes_at_state = self._sizes()
+
+    def _bury(self, line: bytes, reason: str) -> None:
+        """Keep what cannot be archived as a record, with the reason, where `daykeep` finds it."""
+        self.problems[reason] += 1
+        letter: dict[str, Any] = {"at": self._now().astimezone(UTC).isoformat(), "reason": reason}
+        try:
+            letter["line"] = line.decode()
+        except UnicodeDecodeError:
+            letter["line_base64"] = base64.b64encode(line).decode()
+        self._writer.declare(layout.DEAD_LETTERS, StreamFacts(folder=layout.DEAD_LETTERS))
+        lines = self._writer.lines[layout.DEAD_LETTERS]
+        lines.days.append(self._today(UTC))
+        lines.lines.append(msgspec.json.encode(letter))
+
+    def _today(self, zone: tzinfo) -> str:
+        return self._now().astimezone(zone).date().isoformat()
+
+    # Commits --------------------------------------------------------------------------------------------------------
+
+    def seconds_left(self) -> float:
+        """Until the next commit is due, however little has come."""
+        if self._waiting_since is None:
+            return self._settings.commit_max_seconds
+        return max(0.0, self._waiting_since + self._settings.commit_max_seconds - self._clock())
+
+    def commit_if_due(self) -> None:
+        if self._is_due():
+            self._commit_to_state()
+            if self._is_due():
+                self._commit_all()
+            for sink, lines in ((sink, self._writer.lines[stream]) for stream, sink in self.sinks.items()):
+                sink.dedupe.trim(set(lines.days))
+        waited = self._clock() - self._published_at
+        if self._writer.unpublished > PUBLISH_BYTES or (self._writer.unpublished and waited > PUBLISH_SECONDS):
+            self._publish()
+
+    def finish(self) -> None:
+        """Commit and publish everything that has come."""
+        self._commit_to_state()
+        self._commit_all()
+        self._publish()
+
+    def _is_due(self) -> bool:
+        size, count = (now - then for now, then in zip(self._sizes(), self._committed, strict=True))
+        return (
+            size >= self._settings.commit_max_bytes
+            or count >= self._settings.commit_max_records
+            or (self._waiting_since is not None and self.seconds_left() == 0)
+        )
+
+    def _commit_to_state(self) -> None:
+        if self._state is None:
+            return
+        state, self._state = self._state, None
+        self._writer.commit(state, dropped=self._news_dropped())
+        self._committed = self._sizes_at_state
+        self._waiting_since = self._state_since if any(self._writer.lines.values()) else None
+        self._tell(state)
+
+    def _commit_all(self) -> None:
+        self._writer.commit(None, dropped=self._news_dropped())
+        self._committed = self._sizes()
+        self._waiting_since = None
+
+    def _news_dropped(self) -> int:
+        news, self._dropped = self.repeats - self._dropped, self.repeats
+        return news
+
+    def _publish(self) -> None:
+        self._writer.publish()
+        self._published_at = self._clock()
+
+
+class Start:
+    """Where a run starts: the STATE that its tap was given, as far as the archive can know it.
+
+    A tap that tells it is believed: it prints the STATE that it was given, `{"bookmarks": {}}` for none, before
+    anything else. Of any other tap it is assumed that it goes on from the last STATE. By a wrong assumption something
+    may be kept twice, but nothing lost.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._log = writer.log
+        self._state = json_object(writer.log.state) if writer.log.state else {}
+        self._until = writer.log.seq
+        self._since: Counter[StreamDay] | None = None
+
+    def is_at(self, value: bytes) -> bool:
+        """Whether the archive knows this STATE, a run's first message; if so, it is where the run starts."""
+        told = json_object(msgspec.Raw(value))
+        if told == {"bookmarks": {}}:
+            told = {}
+        if told != self._state and told and self._lines_since(told) is None:
+            return False
+        self._state = told
+        return True
+
+    def _lines_since(self, state: dict[str, Any]) -> Counter[StreamDay] | None:
+        """How many lines of each day were committed after a STATE was *first* reached; None if it never was.
+
+        It is reached again by every run that reads the same stretch once more, but its lines came with the first.
+        """
+        since: Counter[StreamDay] | None = None if state else Counter()
+        for commit, _ in self._log.read_commits():
+            if commit.seq > self._until:
+                break
+            if since is not None:
+                since.update({(segment.stream, segment.day): segment.lines for segment in commit.segments})
+            elif bytes(commit.state) != b"null" and json_object(commit.state) == state:
+                since = Counter()
+        return since
+
+    def dedupe(self, stream: str, facts: StreamFacts) -> Dedupe:
+        def read_day(day: str) -> list[bytes]:
+            try:
+                return self._log.read_day(stream, day)
+            except CorruptArchive:  # publishing tells it; what comes for that day is kept meanwhile, repeated or not
+                return self._log.read_pending(stream, day)
+
+        if facts.key_properties:
+            return LatestVersion(read_day, facts.key_properties)
+        exactly, start = self._position(stream)
+        if self._since is None:
+            self._since = self._lines_since(self._state) or Counter()
+        since = self._since
+        return CopiesReadAgain(
+            read_day,
+            lambda day: since.get((stream, day), 0),
+            resumes_exactly=exactly,
+            position=facts.bookmark_properties[0] if facts.bookmark_properties else "",
+            start=start,
+        )
+
+    def _position(self, stream: str) -> tuple[bool, Any]:
+        """Whether the tap goes on in the middle of its pages, and its lowest bookmark, None for the beginning."""
+        bookmarks = self._state.get("bookmarks")
+        bookmark = bookmarks.get(stream) if isinstance(bookmarks, dict) else None
+        if not isinstance(bookmark, dict):
+            return False, None
+        places = [place for place in bookmark.get("partitions", []) if isinstance(place, dict)] or [bookmark]
+        values: list[Any] = [place.get("replication_key_value") for place in places]
+        exactly = any("page" in place for place in places)
+        try:
+            return exactly, None if None in values else min(values)
+        except TypeError:
+            return exactly, None

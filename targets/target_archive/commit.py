@@ -1,0 +1,105 @@
+"""Commit records: the numbered, immutable, checksummed facts that an archive consists of.
+
+A file holds one line of JSON and one line with the SHA-256 of the first. `prev` names the digest of the record before,
+so the log is a chain: nothing in it can be changed, left out or reordered unseen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from target_archive.errors import CorruptArchive, FormatError
+
+FORMAT = 1
+
+
+class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The new lines of one stream and day, a compressed member inside the commit's pack.
+
+    `offset` and `size` are bytes within the pack, `sha256` is that of these bytes.
+    """
+
+    stream: str
+    day: str
+    offset: int
+    size: int
+    lines: int
+    sha256: str
+
+
+class DayFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A published file: one part of one stream's day, holding every segment of the day up to commit `through`."""
+
+    stream: str
+    day: str
+    part: int
+    name: str
+    size: int
+    lines: int
+    sha256: str
+    through: int
+
+
+class StreamFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a SCHEMA message said, and how the archive files the stream by it."""
+
+    folder: str
+    schema: dict[str, Any] = {}
+    key_properties: tuple[str, ...] = ()
+    bookmark_properties: tuple[str, ...] = ()
+    day_field: str = ""
+    timezone: str = "UTC"
+    dedupe: str = "none"
+
+
+class Commit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One record of the log.
+
+    A `data` commit names the segments of its pack, and the STATE that they cover, where one was received. A `publish`
+    commit names the day files that were brought up to date from packs. `streams` holds facts that are new or changed.
+    """
+
+    format: int
+    seq: int
+    kind: str
+    at: str
+    run: str
+    prev: str
+    streams: dict[str, StreamFacts] = {}
+    pack_sha256: str = ""
+    segments: tuple[Segment, ...] = ()
+    state: msgspec.Raw = msgspec.Raw(b"null")
+    files: tuple[DayFile, ...] = ()
+    dropped: int = 0
+
+
+_decoder = msgspec.json.Decoder(Commit)
+
+
+def encode(commit: Commit) -> tuple[bytes, str]:
+    """The bytes of the record's file, and the record's digest."""
+    body = msgspec.json.encode(commit)
+    checksum = digest(body)
+    return b"%s\n%s\n" % (body, checksum.encode()), checksum
+
+
+def decode(data: bytes, where: str) -> tuple[Commit, str]:
+    """The record and its digest. Raises CorruptArchive, or FormatError for one that a newer version wrote."""
+    body, _, checksum = data.rstrip(b"\n").rpartition(b"\n")
+    if digest(body).encode() != checksum:
+        raise CorruptArchive("a commit record is damaged", where=where, hint="restore it from a copy of the archive")
+    written = msgspec.json.decode(body, type=_Format).format
+    if written > FORMAT:
+        raise FormatError(f"the archive has format {written}, this version knows {FORMAT}", where=where, hint="upgrade")
+    return _decoder.decode(body), checksum.decode()
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+class _Format(msgspec.Struct):
+    format: int

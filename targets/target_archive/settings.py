@@ -1,0 +1,76 @@
+"""The settings of `target-archive`: one class is their names, kinds, defaults, descriptions and checks."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+from msgspec import Meta
+
+from target_archive.errors import BadSettings
+
+Positive = Annotated[int, Meta(gt=0)]
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Each field is a setting; see its description."""
+
+    root: Annotated[str, Meta(description="Folder of the archive; each source gets a folder in it", min_length=1)] = (
+        "archive"
+    )
+    source: Annotated[
+        str, Meta(description="Name of the source in the archive; by default the extractor's name under Meltano")
+    ] = ""
+    compression: Annotated[Literal["gzip", "none"], Meta(description="How day files are compressed")] = "gzip"
+    commit_max_seconds: Annotated[
+        float, Meta(gt=0, description="What was downloaded is durable after at most this many seconds")
+    ] = 30
+    commit_max_bytes: Annotated[Positive, Meta(description="Commit when this many bytes of records are waiting")] = (
+        64 << 20
+    )
+    commit_max_records: Annotated[Positive, Meta(description="Commit when this many records are waiting")] = 100_000
+    day_field: Annotated[
+        str | dict[str, str],
+        Meta(description="Field whose day files a record, for all streams, or an object {stream pattern: field}"),
+    ] = ""
+    timezone: Annotated[str, Meta(description="Time zone (IANA name) in which days are counted")] = ""
+
+    def day_field_of(self, stream: str) -> str:
+        if isinstance(self.day_field, str):
+            return self.day_field
+        return next((field for pattern, field in self.day_field.items() if fnmatchcase(stream, pattern)), "")
+
+
+def parse(config: Mapping[str, Any]) -> Settings:
+    """Settings from a configuration; texts are taken for numbers where numbers are due. Raises BadSettings."""
+    for name in config:
+        if name not in Settings.__struct_fields__:
+            near = difflib.get_close_matches(name, Settings.__struct_fields__, 1)
+            raise BadSettings(
+                f"unknown setting `{name}`",
+                hint=f"did you mean `{near[0]}`?" if near else f"known are {', '.join(Settings.__struct_fields__)}",
+            )
+    try:
+        settings = msgspec.convert({k: v for k, v in config.items() if v is not None}, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$.")
+        raise BadSettings(f"setting `{place.rstrip('`')}`: {message}") from None
+    if settings.timezone:
+        zone(settings.timezone)
+    return msgspec.structs.replace(
+        settings, source=settings.source or os.environ.get("MELTANO_EXTRACTOR_NAME") or "default"
+    )
+
+
+def zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise BadSettings(
+            f"`{name}` is not a time zone", hint="use an IANA name such as UTC or Europe/Berlin"
+        ) from None

@@ -1,0 +1,98 @@
+"""The way of one stream's records into the archive: which day, news or repeat, then into the writer's lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from datetime import UTC, tzinfo
+from typing import Any
+
+import msgspec
+
+from target_archive import layout
+from target_archive.commit import StreamFacts
+from target_archive.day import day_of
+from target_archive.dedupe import Dedupe, hashable
+from target_archive.fields import field_reader
+from target_archive.settings import zone
+from target_archive.writer import Lines
+
+
+def facts_of(
+    schema: dict[str, Any],
+    key_properties: list[str],
+    bookmark_properties: list[str],
+    *,
+    day_field: str,
+    timezone: str,
+) -> StreamFacts:
+    """How to file a stream, from its SCHEMA and the target's settings, which go first.
+
+    The day field is the one that is set, the one that the tap declares (`x-daykeep-day`), or the replication key where
+    the schema calls it a date; without any the stream is filed by the day on which it is read.
+    """
+    declared = schema.get("x-daykeep-day")
+    declared = declared if isinstance(declared, dict) else {}
+    field = day_field or str(declared.get("field", ""))
+    if not field and bookmark_properties and _is_date(schema, bookmark_properties[0]):
+        field = bookmark_properties[0]
+    return StreamFacts(
+        folder="",
+        schema=schema,
+        key_properties=tuple(key_properties),
+        bookmark_properties=tuple(bookmark_properties),
+        day_field=field,
+        timezone=timezone or str(declared.get("tz", "UTC")),
+        dedupe="latest" if key_properties else "copies",
+    )
+
+
+def _is_date(schema: dict[str, Any], field: str) -> bool:
+    found = schema.get("properties", {}).get(field, {})
+    choices = [found, *found.get("anyOf", []), *found.get("oneOf", [])] if isinstance(found, dict) else []
+    return any(isinstance(one, dict) and one.get("format") in {"date-time", "date"} for one in choices)
+
+
+class Sink:
+    """Where the target puts the records of one stream.
+
+    Attributes:
+        size: Bytes of the lines taken so far.
+        received, repeats: Records seen, and how many of them were already archived.
+    """
+
+    def __init__(
+        self, facts: StreamFacts, lines: Lines, dedupe: Dedupe, today: Callable[[tzinfo], str], *, previous: Sink | None
+    ) -> None:
+        self.facts, self.dedupe = facts, dedupe
+        self._lines = lines
+        self._zone = UTC if facts.timezone == "UTC" else zone(facts.timezone)
+        self._read = field_reader([*([facts.day_field] if facts.day_field else []), *facts.key_properties])
+        self._read_on = "" if facts.day_field else today(self._zone)
+        self.size, self.received, self.repeats = 0, 0, 0
+        if previous:
+            self.size, self.received, self.repeats = previous.size, previous.received, previous.repeats
+
+    def write(self, record: msgspec.Raw) -> None:
+        line = bytes(record)
+        self.received += 1
+        key: Hashable
+        try:
+            key = self._read(line)
+        except msgspec.DecodeError:  # not an object: without fields, but kept
+            day, key = self._read_on or layout.UNDATED, ()
+        else:
+            if self._read_on:
+                day = self._read_on
+            else:
+                day = day_of(key[0], self._zone) or layout.UNDATED
+                key = key[1:]
+        try:
+            hash(key)
+        except TypeError:
+            key = hashable(key)
+        if self.dedupe.is_repeat(day, key, line):
+            self.repeats += 1
+            return
+        self._lines.days.append(day)
+        self._lines.lines.append(line)
+        self.size += len(line)

@@ -1,0 +1,279 @@
+"""The commit protocol: how lines become durable, and when the STATE that covers them may be told.
+
+    data → fsync → commit record → fsync → link → fsync folder = committed → STATE may go out → publish day files
+
+A commit costs the same few fsyncs whatever number of days it touches: its segments are one pack. Day files are brought
+up to date from packs in bulk, in a commit of their own: the new files lie durable beside the old ones before the
+record that names them is linked, and are renamed after. A kill or a power cut between any two steps leaves what
+`_recover` puts right at the next start. FORMAT.md says the same for readers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import msgspec
+
+from target_archive import commit as records
+from target_archive import dayfile, layout
+from target_archive.commit import Commit, DayFile, Segment, StreamFacts
+from target_archive.errors import ArchiveLocked, CorruptArchive, FormatError
+from target_archive.log import Log, StreamDay
+from target_archive.storage import LocalStorage
+
+PART_SIZE = 64 << 20
+"""A day file that has grown past this many bytes gets a next part, which bounds what one publish rewrites."""
+
+
+class Lines:
+    """The lines of one stream that are not yet committed, in the order in which they came, each with its day."""
+
+    def __init__(self) -> None:
+        self.days: list[str] = []
+        self.lines: list[bytes] = []
+        self.cut = 0
+
+    def take(self, count: int) -> dict[str, list[bytes]]:
+        by_day: dict[str, list[bytes]] = defaultdict(list)
+        for day, line in zip(self.days[:count], self.lines[:count], strict=True):
+            by_day[day].append(line)
+        return by_day
+
+    def forget(self, count: int) -> None:
+        del self.days[:count], self.lines[:count]
+        self.cut = max(0, self.cut - count)
+
+
+class Writer:
+    """The one writer of a source, made by `open_writer`, which holds its lock.
+
+    Attributes:
+        log: What is committed.
+        lines: Per stream, what is not.
+        problems: What could not be published and why; the data is safe in its pack.
+    """
+
+    def __init__(
+        self, storage: LocalStorage, source: str, *, run: str, compression: str, now: Callable[[], datetime]
+    ) -> None:
+        self._storage, self._source, self._run, self._now = storage, source, run, now
+        self._compression = compression
+        self._new_facts: dict[str, StreamFacts] = {}
+        self.lines: dict[str, Lines] = defaultdict(Lines)
+        self.problems: list[str] = []
+        self.log = Log(storage, source)
+        self.unpublished = 0
+        self._recover()
+
+    def declare(self, stream: str, facts: StreamFacts) -> StreamFacts:
+        """Note what a SCHEMA said; it stands in the next commit if it is news."""
+        known = self.log.streams | self._new_facts
+        folder = (
+            known[stream].folder
+            if stream in known
+            else layout.folder_for(stream, [other.folder for other in known.values()])
+        )
+        facts = msgspec.structs.replace(facts, folder=folder)
+        if facts != known.get(stream):
+            self._new_facts[stream] = facts
+        return facts
+
+    def mark_state(self) -> None:
+        """A STATE has come: it covers every line up to here."""
+        for lines in self.lines.values():
+            lines.cut = len(lines.lines)
+
+    def commit(self, state: bytes | None, *, dropped: int = 0) -> int:
+        """Make durable the lines that `state` covers, or every line where it is None; return how many.
+
+        When this returns, the STATE may be told. When it raises, nothing may be assumed and the process must end.
+        """
+        seq = self.log.seq + 1
+        counts = {
+            stream: len(lines.lines) if state is None else lines.cut
+            for stream, lines in self.lines.items()
+            if lines.lines
+        }
+        segments, members, offset = [], [], 0
+        for stream, count in sorted(counts.items()):
+            for day, lines in sorted(self.lines[stream].take(count).items()):
+                member = dayfile.compress(dayfile.join(lines))
+                members.append(member)
+                segments.append(Segment(stream, day, offset, len(member), len(lines), records.digest(member)))
+                offset += len(member)
+        if not segments and state is None and not self._new_facts:
+            return 0
+        if members:
+            self._storage.write(layout.pack(self._source, seq), members)
+            self._storage.sync(layout.packs(self._source))
+        self._append(
+            Commit(
+                format=records.FORMAT,
+                seq=seq,
+                kind="data",
+                at=self._timestamp(),
+                run=self._run,
+                prev=self.log.prev,
+                streams=dict(self._new_facts),
+                pack_sha256=records.digest(b"".join(members)) if members else "",
+                segments=tuple(segments),
+                state=msgspec.Raw(state or b"null"),
+                dropped=dropped,
+            )
+        )
+        self._new_facts.clear()
+        for stream, count in counts.items():
+            self.lines[stream].forget(count)
+        self.unpublished += offset
+        return sum(counts.values())
+
+    def publish(self) -> None:
+        """Bring the day files up to date with everything committed."""
+        seq = self.log.seq + 1
+        files = [
+            file
+            for key in sorted(self.log.pending)
+            if (file := self._stage(key, self.log.pending[key], seq)) is not None
+        ]
+        self.unpublished = 0
+        if not files:
+            return
+        for folder in {self.log.folder(file.stream) for file in files}:
+            self._storage.sync(folder)
+        self._append(
+            Commit(
+                format=records.FORMAT,
+                seq=seq,
+                kind="publish",
+                at=self._timestamp(),
+                run=self._run,
+                prev=self.log.prev,
+                files=tuple(files),
+            )
+        )
+        self._put_in_place(files, seq)
+        self._remove_used_packs()
+
+    def _stage(self, key: StreamDay, pending: list[tuple[int, Segment]], seq: int) -> DayFile | None:
+        """Write the new content of a day beside its file; None where the file is not the one that we wrote."""
+        stream, day = key
+        folder = self.log.folder(stream)
+        head = max(self.log.files.get(key, []), key=lambda file: file.part, default=None)
+        part, old, lines = (head.part + 1 if head else 1), b"", 0
+        name = layout.day_file(day, part, self._compression)
+        path = f"{folder}/{name}"
+        problem = ""
+        if head is not None and head.size < PART_SIZE:
+            part, name, lines, path = head.part, head.name, head.lines, self.log.path(head)
+            old = self._storage.read(path) or b""
+            if records.digest(old) != head.sha256:
+                problem = "is not as it was written"
+        elif self._storage.size(path) is not None:
+            problem = "was not written by daykeep"
+        if problem:
+            self.problems.append(f"{path} {problem}: it is left alone, and what is new for that day stays in its pack")
+            return None
+        members = [self.log.read_segment(number, segment) for number, segment in pending]
+        if len(members) > 1 or not layout.is_compressed(name):
+            text = b"".join(dayfile.decompress(member) for member in members)
+            members = [dayfile.compress(text) if layout.is_compressed(name) else text]
+        content = old + members[0]
+        self._storage.make_folder(folder)
+        self._storage.write(f"{folder}/{layout.temporary(name, seq)}", [content])
+        return DayFile(
+            stream=stream,
+            day=day,
+            part=part,
+            name=name,
+            size=len(content),
+            lines=lines + sum(segment.lines for _, segment in pending),
+            sha256=records.digest(content),
+            through=pending[-1][0],
+        )
+
+    def _append(self, commit: Commit) -> None:
+        """Write the record and link it under its number: the commit point."""
+        folder = layout.commits(self._source)
+        temporary = f"{folder}/{layout.temporary('record', commit.seq)}"
+        data, checksum = records.encode(commit)
+        self._storage.write(temporary, [data])
+        try:
+            self._storage.link(temporary, layout.commit(self._source, commit.seq))
+        except FileExistsError:
+            raise ArchiveLocked("another writer has committed meanwhile", hint="run again") from None
+        self._storage.sync(folder)
+        self.log.apply(commit, checksum)
+        self._storage.remove(temporary)
+
+    def _put_in_place(self, files: list[DayFile], seq: int) -> None:
+        for file in files:
+            self._storage.rename(self.log.staged_path(file, seq), self.log.path(file))
+        for folder in {self.log.folder(file.stream) for file in files}:
+            self._storage.sync(folder)
+
+    def _remove_used_packs(self) -> None:
+        needed = {seq for segments in self.log.pending.values() for seq, _ in segments}
+        for name in self._storage.names(layout.packs(self._source)):
+            if layout.number(name) not in needed:
+                self._storage.remove(f"{layout.packs(self._source)}/{name}")
+
+    def _recover(self) -> None:
+        """Finish or undo what the last writer was doing. Safe to be killed in, at any point, and run again."""
+        folders = {layout.commits(self._source), *map(self.log.folder, self.log.streams)}
+        temporaries = {
+            f"{folder}/{name}" for folder in folders for name in self._storage.names(folder) if name.endswith(".tmp")
+        }
+        last = self.log.last_publish
+        if last is not None:
+            staged = [file for file in last.files if self.log.staged_path(file, last.seq) in temporaries]
+            self._put_in_place(staged, last.seq)
+            temporaries -= {self.log.staged_path(file, last.seq) for file in staged}
+        for path in temporaries:
+            self._storage.remove(path)
+        self._remove_used_packs()
+        for segments in self.log.pending.values():
+            for seq, segment in segments:
+                path = layout.pack(self._source, seq)
+                if (self._storage.size(path) or 0) < segment.offset + segment.size:
+                    raise CorruptArchive("a pack is missing or cut", where=path, hint="restore it from a copy")
+                self.unpublished += segment.size
+
+    def _timestamp(self) -> str:
+        return self._now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@contextmanager
+def open_writer(
+    storage: LocalStorage,
+    source: str,
+    *,
+    run: str,
+    compression: str = "gzip",
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Iterator[Writer]:
+    """Take the source's lock, recover, and give its writer. Raises ArchiveLocked where another one is at work."""
+    folder = layout.safe_name(source)
+    storage.make_folder(layout.packs(folder))
+    storage.make_folder(layout.commits(folder))
+    with storage.lock(layout.meta(folder, "lock")):
+        _check_format(storage, folder)
+        yield Writer(storage, folder, run=run, compression=compression, now=now)
+
+
+def _check_format(storage: LocalStorage, source: str) -> None:
+    path = layout.meta(source, "format.json")
+    known = storage.read(path)
+    if known is None:
+        storage.write(f"{path}.tmp", [msgspec.json.encode({"archive": "daykeep", "format": records.FORMAT}) + b"\n"])
+        storage.rename(f"{path}.tmp", path)
+        storage.sync(layout.meta(source))
+        return
+    try:
+        written = msgspec.json.decode(known, type=dict[str, int | str])["format"]
+    except (msgspec.DecodeError, KeyError) as error:
+        raise FormatError("not an archive of daykeep", where=path, hint="choose another root") from error
+    if not isinstance(written, int) or written > records.FORMAT:
+        raise FormatError(f"the archive has format {written}", where=path, hint="upgrade daykeep")
