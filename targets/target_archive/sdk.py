@@ -14,8 +14,7 @@ from singer_sdk.helpers.capabilities import PluginCapabilities
 from target_archive.archiver import Archiver
 from target_archive.settings import Settings, parse
 from target_archive.storage import LocalStorage
-from target_archive.target import new_run_id
-from target_archive.writer import open_writer
+from target_archive.writer import new_run_id, open_writer
 
 
 class TargetArchive(Target):

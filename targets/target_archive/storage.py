@@ -14,7 +14,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -63,15 +63,14 @@ class LocalStorage:
             except FileNotFoundError:
                 return None
 
-    def write(self, path: str, parts: Iterable[bytes]) -> None:
+    def write(self, path: str, content: bytes) -> None:
         """Write a new file, or write over one that no commit names, and make its content durable."""
         with self._telling(path):
             descriptor = os.open(self.root / path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
             try:
-                for part in parts:
-                    rest = memoryview(part)
-                    while rest:
-                        rest = rest[os.write(descriptor, rest) :]
+                rest = memoryview(content)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

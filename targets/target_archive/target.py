@@ -7,13 +7,13 @@ suites a class to work with, and is loaded for those alone: importing the SDK ta
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import signal
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -29,7 +29,7 @@ from target_archive.messages import LineReader
 from target_archive.progress import Progress
 from target_archive.settings import Settings, parse
 from target_archive.storage import LocalStorage
-from target_archive.writer import open_writer
+from target_archive.writer import new_run_id, open_writer
 
 ENVIRONMENT_PREFIX = "TARGET_ARCHIVE_"
 _DRAIN_SECONDS = 5.0
@@ -68,11 +68,6 @@ def archive(settings: Settings, input_descriptor: int, output_descriptor: int) -
         return 1 if archiver.problems or writer.problems else 0
 
 
-def new_run_id() -> str:
-    """A name for a run that sorts by time and does not collide when the clock goes back."""
-    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
-
-
 def read_config(sources: tuple[str, ...]) -> dict[str, Any]:
     """The configuration from files, JSON objects, and `ENV` for TARGET_ARCHIVE_* variables. Raises BadSettings."""
     config: dict[str, Any] = {}
@@ -98,9 +93,10 @@ def _tell(descriptor: int, state: bytes) -> None:
     try:
         while rest:
             rest = rest[os.write(descriptor, rest) :]
-    except BrokenPipeError:
+    except OSError as error:
+        problem = "nobody reads the STATE any more" if error.errno == errno.EPIPE else "the STATE cannot be written"
         raise StorageFailed(
-            "nobody reads the STATE any more", hint="everything acknowledged is kept; the next run goes on from there"
+            problem, where=str(error), hint="everything acknowledged is kept; the next run goes on from there"
         ) from None
 
 
@@ -165,6 +161,7 @@ def main(config: tuple[str, ...], input_file: Any, *, about: bool, about_format:
 
         TargetArchive.print_about(about_format)
         return
+    logging.raiseExceptions = False  # a standard error that cannot be written is no reason for a traceback
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     try:
         status = archive(parse(read_config(config)), input_file.fileno(), sys.stdout.fileno())

@@ -10,6 +10,7 @@ record that names them is linked, and are renamed after. A kill or a power cut b
 
 from __future__ import annotations
 
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -106,8 +107,9 @@ class Writer:
                 offset += len(member)
         if not segments and state is None and not self._new_facts:
             return 0
-        if members:
-            self._storage.write(layout.pack(self._source, seq), members)
+        pack = b"".join(members)
+        if pack:
+            self._storage.write(layout.pack(self._source, seq), pack)
             self._storage.sync(layout.packs(self._source))
         self._append(
             Commit(
@@ -118,7 +120,7 @@ class Writer:
                 run=self._run,
                 prev=self.log.prev,
                 streams=dict(self._new_facts),
-                pack_sha256=records.digest(b"".join(members)) if members else "",
+                pack_sha256=records.digest(pack) if pack else "",
                 segments=tuple(segments),
                 state=msgspec.Raw(state or b"null"),
                 dropped=dropped,
@@ -182,7 +184,7 @@ class Writer:
             members = [dayfile.compress(text) if layout.is_compressed(name) else text]
         content = old + members[0]
         self._storage.make_folder(folder)
-        self._storage.write(f"{folder}/{layout.temporary(name, seq)}", [content])
+        self._storage.write(f"{folder}/{layout.temporary(name, seq)}", content)
         return DayFile(
             stream=stream,
             day=day,
@@ -199,7 +201,7 @@ class Writer:
         folder = layout.commits(self._source)
         temporary = f"{folder}/{layout.temporary('record', commit.seq)}"
         data, checksum = records.encode(commit)
-        self._storage.write(temporary, [data])
+        self._storage.write(temporary, data)
         try:
             self._storage.link(temporary, layout.commit(self._source, commit.seq))
         except FileExistsError:
@@ -263,11 +265,16 @@ def open_writer(
         yield Writer(storage, folder, run=run, compression=compression, now=now)
 
 
+def new_run_id() -> str:
+    """A name for a run that sorts by time and does not collide when the clock goes back."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+
+
 def _check_format(storage: LocalStorage, source: str) -> None:
     path = layout.meta(source, "format.json")
     known = storage.read(path)
     if known is None:
-        storage.write(f"{path}.tmp", [msgspec.json.encode({"archive": "daykeep", "format": records.FORMAT}) + b"\n"])
+        storage.write(f"{path}.tmp", msgspec.json.encode({"archive": "daykeep", "format": records.FORMAT}) + b"\n")
         storage.rename(f"{path}.tmp", path)
         storage.sync(layout.meta(source))
         return

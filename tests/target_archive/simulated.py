@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from target_archive.errors import StorageFailed
@@ -58,7 +58,7 @@ class SimulatedStorage(LocalStorage):
 
     # Writing --------------------------------------------------------------------------------------------------------
 
-    def write(self, path: str, parts: Iterable[bytes]) -> None:
+    def write(self, path: str, content: bytes) -> None:
         folder, name = self._split(path)
         inode = self.now.get(folder, {}).get(name)
         if inode is None:
@@ -67,7 +67,7 @@ class SimulatedStorage(LocalStorage):
             self._tick("create")
             self.now.setdefault(folder, {})[name] = inode
             self.changes.setdefault(folder, []).append(("set", name, inode, ""))
-        self.content[inode] = (b"".join(parts), self.content[inode][1])
+        self.content[inode] = (content, self.content[inode][1])
         self._tick("write")
         if not self._skipped("fsync", path):
             self.content[inode] = (self.content[inode][0],) * 2

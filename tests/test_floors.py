@@ -1,0 +1,112 @@
+"""The floors of the house: imports go down only, and the two sides never meet."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {
+    path.name: path
+    for side in ("taps", "targets")
+    for path in sorted((ROOT / side).iterdir())
+    if (path / "__init__.py").exists()
+}
+
+# A module may import modules of lower floors, and of its own floor where these form no cycle.
+FLOORS: dict[str, list[set[str]]] = {
+    "tap_rest": [
+        {"errors", "request", "page"},
+        {"auth", "limits", "links", "paginators", "records", "redaction", "replication", "verdicts"},
+        {"binding", "checkpoint", "declaration", "evidence", "vocabulary", "yaml_source"},
+        {"engine", "messages", "signals", "transport", "wire"},
+        {"stream", "tap"},
+    ],
+    "target_archive": [
+        {"errors", "day", "layout", "commit", "fields"},
+        {"storage", "dayfile", "dedupe", "settings", "messages"},
+        {"log", "coverage", "writer", "archive"},
+        {"sink", "archiver"},
+        {"progress", "target", "sdk"},
+    ],
+}
+# What a package may import of ours.
+ALLOWED = {
+    "tap_declarations": {"tap_rest"},
+    "tap_rest": {"tap_declarations"},
+    "tap_sample": {"tap_rest", "tap_declarations"},
+    "target_archive": set(),
+    "daykeep": {"target_archive"},
+}
+# The adapters, which alone know the Singer SDK.
+SDK_MODULES = {"tap_rest.stream", "tap_rest.tap", "target_archive.sdk"}
+
+
+def modules() -> list[tuple[str, str, Path]]:
+    return [(name, path.stem, path) for name, folder in PACKAGES.items() for path in sorted(folder.glob("*.py"))]
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return found
+
+
+def floor_of(package: str, module: str) -> int | None:
+    return next((number for number, floor in enumerate(FLOORS.get(package, [])) if module in floor), None)
+
+
+@pytest.mark.parametrize(
+    ("package", "module", "path"), modules(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_module_imports_only_what_stands_below_it(package: str, module: str, path: Path) -> None:
+    own = floor_of(package, module)
+    for name in imports(path):
+        other, _, rest = name.partition(".")
+        if other not in PACKAGES:
+            assert other not in {"taps", "targets"}
+            assert other != "singer_sdk" or f"{package}.{module}" in SDK_MODULES, f"{module} imports {name}"
+        elif other != package:
+            assert other in ALLOWED[package], f"{package}.{module} imports {name}"
+        elif own is not None and (below := floor_of(other, rest.split(".")[0])) is not None:
+            assert below <= own, f"{package}.{module} on floor {own + 1} imports {name} on floor {below + 1}"
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_every_module_stands_on_a_floor(package: str) -> None:
+    present = {path.stem for path in PACKAGES[package].glob("*.py")} - {"__init__"}
+    assert present == set().union(*FLOORS[package])
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_modules_of_a_package_form_no_cycle(package: str) -> None:
+    graph = {
+        path.stem: {
+            name.split(".")[1] for name in imports(path) if name.startswith(f"{package}.") and name.count(".") >= 1
+        }
+        for path in PACKAGES[package].glob("*.py")
+    }
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " → ".join((*way, module))
+        if module not in done:
+            for other in graph.get(module, ()):
+                visit(other, (*way, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_the_framework_names_no_api() -> None:
+    names = {path.stem for path in PACKAGES["tap_declarations"].glob("*.yaml")} - {"sample"}
+    for path in PACKAGES["tap_rest"].glob("*.py"):
+        words = path.read_text().lower()
+        assert not [name for name in names if name in words], path
