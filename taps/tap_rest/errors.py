@@ -1,0 +1,78 @@
+"""The errors of the tap side: one small tree whose axis is what happens next.
+
+TapError
+├ DeclarationError   a mistake in a declaration, found before any request
+├ ConfigError        a setting that is missing or has a value it may not have
+├ RequestRefused     the API said no (401, 403, other 4xx): asking again would not help
+├ UnexpectedPage     a body that is not what was declared: asked again first, then fatal for the stream
+├ PaginationLoop     the same request twice in one unit
+└ Postponed          the API asks to come back later than `max_wait`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Self
+
+
+class TapError(Exception):
+    """What went wrong, where, and what a person can do about it.
+
+    Attributes:
+        problem: One sentence, without a full stop.
+        where: A place that can be looked up: `file.yaml:14`, a stream, a redacted URL; may be empty.
+        hint: What to change or try; may be empty.
+    """
+
+    exit_status: ClassVar[int] = 1
+
+    def __init__(self, problem: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(problem, where, hint)
+        self.problem = problem
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.problem}" if self.where else self.problem
+        return f"{text}: {self.hint}" if self.hint else text
+
+
+class DeclarationError(TapError):
+    """One mistake in a declaration, or all of them: `mistakes` holds each, `str()` has a line for each."""
+
+    exit_status = 2
+
+    def __init__(self, problem: str, *, where: str = "", hint: str = "", mistakes: Sequence[Self] = ()) -> None:
+        super().__init__(problem, where=where, hint=hint)
+        self.mistakes = tuple(mistakes) or (self,)
+
+    def __str__(self) -> str:
+        if self.mistakes == (self,):
+            return super().__str__()
+        return "\n".join(str(mistake) for mistake in self.mistakes)
+
+
+class ConfigError(TapError):
+    exit_status = 2
+
+
+class RequestRefused(TapError):
+    pass
+
+
+class UnexpectedPage(TapError):
+    pass
+
+
+class PaginationLoop(TapError):
+    pass
+
+
+class Postponed(TapError):
+    """Nothing is wrong, but the wait asked for is longer than the user allows; the state is kept."""
+
+    exit_status = 75
+
+    def __init__(self, problem: str, *, where: str = "", hint: str = "", wait_seconds: float = 0.0) -> None:
+        super().__init__(problem, where=where, hint=hint)
+        self.wait_seconds = wait_seconds

@@ -1,0 +1,341 @@
+"""Paginators: how the next request follows from a page. Options are fields, behaviour is `first` and `next`, both pure.
+
+The page token is the next request, so a checkpoint stores a Request and a loop is a Request seen before. A paginator
+alone decides the end; what it cannot know without memory (pages fetched so far, unique keys) is the engine's to check.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+from urllib.parse import quote, urljoin, urlsplit
+
+import msgspec
+
+from tap_rest.errors import UnexpectedPage
+from tap_rest.links import links, signs_of_more
+from tap_rest.page import Page
+from tap_rest.records import KeyReader
+from tap_rest.request import Request
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class End(msgspec.Struct, frozen=True):
+    """There is no next request.
+
+    Attributes:
+        reason: Terminal evidence in a word: `no_next`, `flag`, `total_reached`, `empty_page`, `short_page`,
+        `single_page` … complete: Whether everything asked for was received; a unit that ends incomplete confirms
+        nothing. warning: Signs that there is more than the declaration asks for: complete as declared, but a person
+        should look.
+    """
+
+    reason: str
+    complete: bool = True
+    warning: str | None = None
+
+
+class Component(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Options that all paginators have.
+
+    Attributes:
+        max_pages: A unit ends here, not complete; counted by the engine.
+        total: Path of the total of rows that the API declares; checked against the unique keys when the unit ends.
+        has_more: Path of a flag that says whether there is more; a page without it is an error.
+    """
+
+    max_pages: Count | None = None
+    total: str | None = None
+    has_more: str | None = None
+
+    def first(self, request: Request) -> Request:
+        """The request of the first page."""
+        return request
+
+    def next(self, request: Request, page: Page) -> Request | End:
+        """What follows a page whose records have been sliced.
+
+        Raises:
+            UnexpectedPage: The page contradicts itself or the declaration.
+        """
+        more = self._more(page)
+        if more is False:
+            return End("flag")
+        following = self._following(request, page)
+        if more and isinstance(following, End):
+            return msgspec.structs.replace(
+                following, complete=False, warning=f"{self.has_more} says that there is more"
+            )
+        return following
+
+    def declared_total(self, page: Page) -> int | None:
+        """How many rows the API says there are; None when nothing is declared or the page does not say."""
+        found = None if self.total is None else page.at(self.total)
+        if isinstance(found, str) and found.isdecimal():
+            return int(found)
+        return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+    def _more(self, page: Page) -> bool | None:
+        if self.has_more is None:
+            return None
+        found = page.at(self.has_more)
+        if found in (True, 1, "true"):
+            return True
+        if found in (False, 0, "false"):
+            return False
+        raise UnexpectedPage(f"the page has no flag at {self.has_more}, so its end can't be told")
+
+    def _following(self, request: Request, page: Page) -> Request | End:
+        raise NotImplementedError
+
+
+class Paged(Component, frozen=True, kw_only=True):
+    """Options of all paginators with more than one page.
+
+    Attributes:
+        page_size: Rows to ask for, where the API lets one choose.
+        size_param: Parameter that takes the page size; without it nothing is asked for.
+    """
+
+    page_size: Count | None = None
+    size_param: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.page_size is not None and self.size_param is None and not hasattr(self, "short_page_ends"):
+            raise ValueError("page_size is not sent without `size_param`")
+
+    def first(self, request: Request) -> Request:
+        if self.size_param is None or self.page_size is None:
+            return request
+        return request.with_params(**{self.size_param: self.page_size})
+
+
+class SinglePagePaginator(Component, tag="single_page", frozen=True, kw_only=True):
+    """One page is all there is. Signs of more are reported: a forgotten paginator must not look like success."""
+
+    def _following(self, request: Request, page: Page) -> Request | End:
+        return End("single_page", warning=signs_of_more(request, page))
+
+
+class OffsetPaginator(Paged, tag="offset", frozen=True, kw_only=True):
+    """Skips the rows already read, by what came rather than by what was asked for: a server may cap its pages.
+
+    Attributes:
+        page_size: Rows to ask for.
+        param: Parameter that takes the offset.
+        size_param: Parameter that takes the page size; null for none.
+        start: Offset of the first row.
+        short_page_ends: Whether a page with fewer rows than asked for is the last.
+    """
+
+    page_size: Count
+    param: str = "offset"
+    size_param: str | None = "limit"
+    start: int = 0
+    short_page_ends: bool = False
+
+    def first(self, request: Request) -> Request:
+        return super().first(request).with_params(**{self.param: self.start})
+
+    def _following(self, request: Request, page: Page) -> Request | End:
+        came = len(page.records)
+        reached = _number(request, self.param, self.start) + came
+        total = self.declared_total(page)
+        if total is not None and reached - self.start >= total:
+            return End("total_reached")
+        if came == 0:
+            return End("empty_page") if total is None else End("total_not_reached", complete=False)
+        if self.short_page_ends and total is None and came < self.page_size:
+            return End("short_page")
+        return request.with_params(**{self.param: reached})
+
+
+class PageNumberPaginator(Paged, tag="page_number", frozen=True, kw_only=True):
+    """Counts pages.
+
+    Attributes:
+        param: Parameter that takes the page number.
+        start: Number of the first page.
+        total_pages: Path of the number of pages that the API declares.
+        short_page_ends: Whether a page with fewer rows than page_size is the last.
+    """
+
+    param: str = "page"
+    start: int = 1
+    total_pages: str | None = None
+    short_page_ends: bool = False
+
+    def first(self, request: Request) -> Request:
+        return super().first(request).with_params(**{self.param: self.start})
+
+    def _following(self, request: Request, page: Page) -> Request | End:
+        number = _number(request, self.param, self.start)
+        pages = None if self.total_pages is None else page.at(self.total_pages)
+        if isinstance(pages, int) and number - self.start + 1 >= pages:
+            return End("total_reached")
+        if not page.records:
+            return End("empty_page") if pages is None else End("total_not_reached", complete=False)
+        if self.short_page_ends and pages is None and self.page_size and len(page.records) < self.page_size:
+            return End("short_page")
+        return request.with_params(**{self.param: number + 1})
+
+
+class CursorPaginator(Paged, tag="cursor", frozen=True, kw_only=True):
+    """Sends back the token that came with the page. No token is the end; an empty page with a token is not.
+
+    Attributes:
+        path: Where the token is in the body, or
+        header: the response header that holds it.
+        param: Where the token goes: a query parameter,
+        into_header: a request header,
+        into_body: a dotted path in the JSON body, or
+        next_path: the `{cursor}` in this URL path, which all pages but the first have.
+    """
+
+    path: str | None = None
+    header: str | None = None
+    param: str | None = None
+    into_header: str | None = None
+    into_body: str | None = None
+    next_path: Annotated[str, msgspec.Meta(pattern="^/")] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.path is None) == (self.header is None):
+            raise ValueError("a cursor needs one of `path` and `header`: where the token is in the answer")
+        if not (self.param or self.into_header or self.into_body or self.next_path):
+            raise ValueError("a cursor needs `param`, `into_header`, `into_body` or `next_path`: where the token goes")
+
+    def _following(self, request: Request, page: Page) -> Request | End:
+        token = page.text_at(self.path) if self.path is not None else page.headers.get((self.header or "").lower())
+        if token in (None, "", "false"):
+            return End("no_next")
+        if self.next_path is not None:
+            target = self.next_path.replace("{cursor}", quote(token, safe=""))
+            request = msgspec.structs.replace(request, url=urljoin(request.url, target))
+        if self.param is not None:
+            request = request.with_params(**{self.param: token})
+        if self.into_header is not None:
+            request = request.with_headers({self.into_header: token})
+        if self.into_body is not None:
+            request = msgspec.structs.replace(request, body=_with_member(request.body, self.into_body, token))
+        return request
+
+
+class KeysetPaginator(Paged, tag="keyset", frozen=True, kw_only=True):
+    """Asks for the rows after the last one by the value of a field that the rows are sorted by.
+
+    Rows that share the last value may go on past the page, even when it shows only one of them. Asking inclusively
+    brings them again; asking exclusively goes back to the value before them, unless the field is unique. A full page of
+    one single value leaves no way on and is an error.
+
+    Attributes:
+        field: The field.
+        param: Parameter that takes the value to go on from.
+        inclusive: Whether the API returns rows equal to that value.
+        unique: Whether no two rows share a value, as with an id: then no row has to be read twice.
+        page_size: Rows to ask for.
+        size_param: Parameter that takes the page size; null for none.
+        short_page_ends: Whether a page with fewer rows than asked for is the last.
+    """
+
+    field: str
+    param: str
+    inclusive: bool
+    page_size: Count
+    unique: bool = False
+    size_param: str | None = "limit"
+    short_page_ends: bool = False
+
+    def _following(self, request: Request, page: Page) -> Request | End:
+        if not page.records:
+            return End("empty_page")
+        full = len(page.records) >= self.page_size
+        if self.short_page_ends and not full:
+            return End("short_page")
+        values = [_token(value) for (value,) in KeyReader([self.field]).read(page.records)]
+        last = values[-1]
+        if last is None:
+            raise UnexpectedPage(f"the last record has no {self.field} to go on from")
+        if self.unique and len(set(values)) < len(values):
+            raise UnexpectedPage(f"rows share values of {self.field}, which is declared unique")
+        before = next((value for value in reversed(values) if value != last), None)
+        stuck = before is None and (request.param(self.param) == last if self.inclusive else not self.unique)
+        if stuck and full:
+            raise UnexpectedPage(
+                f"a whole page of {len(values)} rows has the same {self.field} {last!r}, so there is no way on",
+                hint="raise page_size, or use a field that is unique and say so",
+            )
+        if stuck and self.inclusive:
+            return End("no_progress")
+        back = before is not None and not self.inclusive and not self.unique
+        return request.with_params(**{self.param: before if back else last})
+
+
+class LinkHeaderPaginator(Paged, tag="link_header", frozen=True, kw_only=True):
+    """Follows the `Link` header (RFC 8288), as the server wrote it.
+
+    Attributes:
+        rel: The relation of the next page.
+    """
+
+    rel: str = "next"
+
+    def _following(self, request: Request, page: Page) -> Request | End:
+        target = links(page.headers.get("link", "")).get(self.rel.lower())
+        return End("no_next") if target is None else _followed(request, page, target)
+
+
+class NextUrlPaginator(Paged, tag="next_url", frozen=True, kw_only=True):
+    """Follows the URL of the next page in the body; null, empty or nothing there is the end.
+
+    Attributes:
+        path: Where the URL is, `paging.next`.
+    """
+
+    path: str
+
+    def _following(self, request: Request, page: Page) -> Request | End:
+        target = page.text_at(self.path)
+        return _followed(request, page, target) if target and target != "false" else End("no_next")
+
+
+Paginator = (
+    SinglePagePaginator
+    | OffsetPaginator
+    | PageNumberPaginator
+    | CursorPaginator
+    | KeysetPaginator
+    | LinkHeaderPaginator
+    | NextUrlPaginator
+)
+
+
+def _followed(request: Request, page: Page, target: str) -> Request:
+    """The same request for another URL, resolved against where the answer came from; its query is the server's own."""
+    try:
+        url = urljoin(page.url or request.url, target.strip())
+        urlsplit(url)
+    except ValueError:
+        raise UnexpectedPage(f"the link to the next page is not a URL: {target[:80]!r}") from None
+    return msgspec.structs.replace(request, url=url.partition("#")[0], params=())
+
+
+def _number(request: Request, param: str, default: int) -> int:
+    return int(request.param(param) or default)
+
+
+def _token(value: Any) -> str | None:
+    return None if value is None or isinstance(value, bool | list | dict) else str(value)
+
+
+def _with_member(body: str, path: str, value: str) -> str:
+    """The JSON body with the value set at a dotted path."""
+    whole: dict[str, Any] = json.loads(body or "{}")
+    *way, name = path.split(".")
+    inner = whole
+    for key in way:
+        inner = inner.setdefault(key, {})
+    inner[name] = value
+    return json.dumps(whole, ensure_ascii=False, separators=(",", ":"))

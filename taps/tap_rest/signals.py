@@ -1,0 +1,79 @@
+"""Signals as a flag, and the waits that they cut short.
+
+Stands beside the engine: a first SIGTERM or SIGINT lets the page in flight be finished and its STATE be written, a
+second one ends the process at once. Nothing is written in a handler.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from tap_rest.limits import SystemClock
+
+
+class Interrupted(Exception):
+    """The run was asked to end; everything before it is written."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.exit_status = 128 + signum
+
+
+class Waiter(SystemClock):
+    """The clock that the engine waits by.
+
+    Args:
+        reader: A file descriptor of a pipe that is written to; when its reader goes away, a wait ends.
+    """
+
+    def __init__(self, reader: int | None = None) -> None:
+        self._signum = 0
+        self._wake, self._knock = os.pipe()
+        self._poll = select.poll()
+        self._poll.register(self._wake, select.POLLIN)
+        if reader is not None:
+            self._poll.register(reader, 0)
+
+    def close(self) -> None:
+        os.close(self._wake)
+        os.close(self._knock)
+
+    def check(self) -> None:
+        """Raises Interrupted after a signal."""
+        if self._signum:
+            raise Interrupted(self._signum)
+
+    def wait(self, seconds: float) -> None:
+        """Sleeps. Raises Interrupted on a signal, BrokenPipeError when nobody reads our output any more."""
+        end = self.monotonic() + seconds
+        while (left := end - self.monotonic()) > 0:
+            self.check()
+            ready = [fd for fd, _ in self._poll.poll(min(left, 86400) * 1000)]
+            if ready and ready != [self._wake]:
+                raise BrokenPipeError
+        self.check()
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        """While open, signals set the flag; only the main thread can do so, others leave signals as they are."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {signum: signal.signal(signum, self._handle) for signum in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+    def _handle(self, signum: int, _: FrameType | None) -> None:
+        if self._signum:
+            os._exit(128 + signum)
+        self._signum = signum
+        os.write(self._knock, b"!")

@@ -1,0 +1,347 @@
+"""Taps made of declarations: command line, config and catalog come from singer-sdk, the data goes through our engine.
+
+`tap-rest` runs any declaration file, `declared_tap` makes the class of one. Every way to fail is one clear line on
+stderr and the exit status of its kind.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, ClassVar
+
+import click
+from singer_sdk import Tap
+from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities, TapCapabilities
+from singer_sdk.plugin_base import JSONSchemaValidator, SingerCommand, _ConfigInput
+from singer_sdk.tap_base import CliTestOptionValue
+
+import tap_declarations
+from tap_rest.checkpoint import State
+from tap_rest.declaration import Bound, Declaration, Stream, load
+from tap_rest.engine import Engine
+from tap_rest.errors import ConfigError, TapError
+from tap_rest.messages import Lane, Output, RawLane, singer_output, state_line
+from tap_rest.signals import Interrupted, Waiter
+from tap_rest.stream import DeclaredStream, SDKLane, is_whole
+from tap_rest.transport import Transport
+from tap_rest.vocabulary import COMMON_SETTINGS
+
+Defaults = Mapping[str, Any] | Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Values for settings that the config leaves out; a function of the config is called when a request is near."""
+
+Settings = Mapping[str, Mapping[str, Any]]
+RUN_SETTINGS: Settings = {
+    "trust_env": {"type": "boolean", "default": False, "description": "Use the environment's proxy and CA bundle"}
+}
+DECLARATION_SETTING: Settings = {
+    "declaration": {"type": "string", "description": "Path of a declaration file, or the name of a packaged one"}
+}
+
+log = logging.getLogger(__name__)
+
+
+class Command(SingerCommand):
+    """The command line; whatever happens ends in an exit status and one clear line."""
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **_: Any) -> Any:  # type: ignore[override]  # its overloads differ by standalone_mode, which has no meaning here
+        logging.getLogger(self.name).setLevel(logging.WARNING)  # the SDK tells every start what it does not do
+        logging.getLogger("urllib3").setLevel(logging.WARNING)  # it would log whole URLs, credentials included
+        with reported(self.name or "tap-rest"):
+            sys.exit(super().main(args, prog_name or self.name, standalone_mode=False))
+
+
+class DeclaredTap(Tap):
+    """Fetches what a declaration says, raw."""
+
+    name = "tap-rest"
+    package_name = "daykeep"
+    declaration: ClassVar[Declaration | None] = None
+    defaults: ClassVar[tuple[Defaults]] = ({},)
+    config_jsonschema: ClassVar[dict[str, Any]] = {"type": "object", "properties": dict(DECLARATION_SETTING)}
+    capabilities: ClassVar[list[CapabilitiesEnum]] = [
+        PluginCapabilities.ABOUT,
+        TapCapabilities.CATALOG,
+        TapCapabilities.DISCOVER,
+        TapCapabilities.STATE,
+        PluginCapabilities.STREAM_MAPS,
+        PluginCapabilities.FLATTENING,
+        PluginCapabilities.STRUCTURED_LOGGING,
+    ]
+
+    _given: Mapping[str, Any] = {}
+
+    @property
+    def streams_declared(self) -> Mapping[str, Stream]:
+        return {} if self.declaration is None else self.declaration.streams
+
+    def discover_streams(self) -> Sequence[DeclaredStream]:
+        return [DeclaredStream(self, name) for name in self.streams_declared]
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Keeps STATE as it is; the engine reads it when it is needed."""
+        self._given = state
+
+    @cached_property
+    def bound(self) -> Bound:
+        """The declaration with the config in it; the first use may start what `defaults` starts."""
+        if self.declaration is None:
+            raise ConfigError("no declaration is given", hint="""try --config '{"declaration": "my.yaml"}'""")
+        config = {name: value for name, value in self.config.items() if value is not None}
+        for name, setting in COMMON_SETTINGS.items():
+            setting.text(name, config.get(name))
+        (defaults,) = self.defaults
+        defaults = defaults(config) if callable(defaults) else defaults
+        return self.declaration.bind({**defaults, **config})
+
+    @property
+    def wants_sdk_lane(self) -> str:
+        """What asks for per-record work; empty for nothing."""
+        for setting in ("stream_maps", "flattening_enabled"):
+            if self.config.get(setting):
+                return setting
+        cut = [name for name, stream in self.streams.items() if stream.selected and not is_whole(stream)]
+        return f"deselected properties of {', '.join(cut)}" if cut else ""
+
+    def sync_all(self) -> None:  # type: ignore[misc]  # final for the SDK's types; its data path loses rows on SIGTERM
+        """Reads all selected streams. Raises TapError, Interrupted or BrokenPipeError when the run is not complete."""
+        bound, reason = self.bound, self.wants_sdk_lane
+        log.info("%s", f"SDK lane, for {reason}" if reason else "raw lane")
+        with singer_output() as output, closing(Waiter(output.fd)) as clock, clock.catching():
+            state = State(self._given, now=clock.now(), secrets=bound.secrets)
+            if state.given:
+                output.write(state_line(state.given))
+            lane: Lane = SDKLane(self, output) if reason else RawLane(output)
+            with self._engine(state, lane, clock) as engine:
+                engine.run([bound.streams[name] for name, stream in self.streams.items() if stream.selected])
+
+    def records(self, stream: str) -> Iterator[bytes]:
+        """The records of a stream from its bookmark on, written nowhere."""
+        with closing(Waiter()) as clock:
+            state = State(self._given, now=clock.now(), secrets=self.bound.secrets)
+            with self._engine(state, RawLane(Output(None)), clock) as engine:
+                yield from engine.records(self.bound.streams[stream])
+
+    def try_out(self) -> None:
+        """Proves the credentials, then writes the schema and the first record of each selected stream."""
+        bound = self.bound
+        with singer_output() as output, closing(Waiter(output.fd)) as clock, clock.catching():
+            lane = RawLane(output)
+            with self._engine(State({}, now=clock.now()), lane, clock) as engine:
+                if bound.check is not None:
+                    engine.check(bound.check)
+                for stream in (bound.streams[name] for name, stream in self.streams.items() if stream.selected):
+                    first = next(engine.records(stream), None)
+                    lane.begin(stream)
+                    lane.page(stream, () if first is None else (first,), clock.now(), b"")
+                    log.info("%s: %s", stream.name, "no record" if first is None else "the first record came")
+
+    @contextmanager
+    def _engine(self, state: State, lane: Lane, clock: Waiter) -> Iterator[Engine]:
+        transport = Transport(trust_env=bool(self.config.get("trust_env")))
+        try:
+            yield Engine(
+                self.bound,
+                state=state,
+                lane=lane,
+                clock=clock,
+                transport=transport,
+                start_date=self.config.get("start_date"),
+                end_date=self.config.get("end_date"),
+                max_wait=float(COMMON_SETTINGS["max_wait"].text("max_wait", self.config.get("max_wait")) or 0),
+            )
+        finally:
+            transport.close()
+
+    # --- what singer-sdk does otherwise -------------------------------------------------------------------------------
+
+    def _setup_signal_handlers(self) -> None:
+        """None: the SDK's handler would end a killed tap with status 0. `sync_all` catches signals while it runs."""
+
+    def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
+        """Refuses unknown settings too, and never repeats a value, which may be a secret."""
+        schema = self.config_jsonschema
+        self.append_builtin_config(schema)
+        problems = [_said(error) for error in JSONSchemaValidator(schema).iter_errors(self._config)]
+        for name in self._config:
+            if name not in schema["properties"]:
+                near = difflib.get_close_matches(name, schema["properties"], 1)
+                problems.append(f"unknown setting {name!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+        if problems and raise_errors:
+            raise ConfigError("; ".join(problems), where="config", hint="--about lists the settings")
+        return problems
+
+    @classmethod
+    def get_singer_command(cls) -> click.Command:
+        made = super().get_singer_command()
+        return Command(
+            name=made.name,
+            callback=made.callback,
+            params=made.params,
+            help=made.help,
+            context_settings=made.context_settings,
+            logger=cls.logger,
+        )
+
+    @classmethod
+    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> _ConfigInput:  # noqa: ARG003
+        """Takes a file, `ENV`, and also the JSON text itself."""
+        config: dict[str, Any] = {}
+        for text in value:
+            config |= {} if text == "ENV" else _config_object(text)
+        return _ConfigInput(config=config, parse_env="ENV" in value)
+
+    @classmethod
+    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
+        """Like the SDK's, with the check request first and without its alarming log lines."""
+        if value != CliTestOptionValue.All.value:
+            super().cb_test(ctx, param, value)
+            return
+        config: _ConfigInput = ctx.params.get("config", _ConfigInput())
+        cls(config=config.config, parse_env_config=config.parse_env).try_out()
+        ctx.exit()
+
+    @classmethod
+    def invoke(  # type: ignore[override]
+        cls,
+        *,
+        about: bool = False,
+        about_format: str | None = None,
+        config: _ConfigInput | None = None,
+        state: IO[str] | None = None,
+        catalog: IO[str] | None = None,
+    ) -> None:
+        """Runs the tap, or prints what it is."""
+        if about:
+            cls.print_about(about_format)
+            return
+        config = config or _ConfigInput()
+        cls(
+            config=config.config,
+            state=None if state is None else _object(state.read(), f"STATE ({state.name})"),
+            catalog=None if catalog is None else _object(catalog.read(), f"the catalog ({catalog.name})"),
+            parse_env_config=config.parse_env,
+        ).sync_all()
+
+
+def declared_tap(
+    source: str | Path,
+    defaults: Defaults = {},  # noqa: B006 - only read
+    extra_settings: Settings | None = None,
+    *,
+    name: str | None = None,
+) -> type[DeclaredTap]:
+    """The tap of a declaration.
+
+    Args:
+        source: Path of a declaration file, or the name of a packaged one.
+        defaults: Values for settings that the config leaves out, or a function of the config that gives them.
+        extra_settings: Further settings, as JSON Schema properties; for `defaults`, not for the declaration.
+        name: The tap's name, where it is not the declaration's.
+
+    Raises:
+        DeclarationError: With every mistake in it.
+    """
+    declaration = load(_declaration_file(str(source)))
+    schema = declaration.config_jsonschema()
+    schema["properties"] = {**schema["properties"], **RUN_SETTINGS, **(extra_settings or {})}
+    found = {"declaration": declaration, "defaults": (defaults,), "name": name or declaration.name}
+    return type("DeclaredTap", (DeclaredTap,), {**found, "config_jsonschema": schema, "__doc__": DeclaredTap.__doc__})
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """The console script `tap-rest`: the declaration is a setting, so the config is read before there is a tap."""
+    args = sys.argv[1:] if args is None else args
+    with reported("tap-rest"):
+        source = _declaration_in(args)
+        tap = DeclaredTap if source is None else declared_tap(source, {}, DECLARATION_SETTING, name="tap-rest")
+        tap.cli.main(args)
+
+
+@contextmanager
+def reported(name: str) -> Iterator[None]:
+    """Turns every way to fail into one clear line and the exit status of its kind."""
+    try:
+        yield
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - it ends the program, with its own words
+        text, status = _ending(error)
+        for line in text.splitlines():
+            click.echo(f"{name}: {line}", err=True)
+        sys.exit(status)
+
+
+def _ending(error: BaseException) -> tuple[str, int]:
+    match error:
+        case TapError():
+            return str(error), error.exit_status
+        case click.Abort() | KeyboardInterrupt():
+            return "interrupted", 130
+        case click.ClickException():
+            return error.format_message(), 2
+        case Interrupted():
+            return f"interrupted by {error}; the next run goes on from here", error.exit_status
+        case BrokenPipeError():
+            return "nobody reads the output any more, the target may have ended", 1
+        case OSError():
+            return f"{error.strerror or type(error).__name__}: {error.filename or 'no file'}", 1
+    log.debug("unexpected", exc_info=error)
+    return f"unexpected {type(error).__name__}; LOGLEVEL=DEBUG shows where, please report it", 1
+
+
+def _declaration_in(args: Sequence[str]) -> str | None:
+    """The `declaration` setting of a command line; the last one given counts, as for every setting."""
+    found = None
+    for place, arg in enumerate(args):
+        option, given, text = arg.partition("=")
+        if option == "--config":
+            text = text if given else "".join(args[place + 1 : place + 2])
+            values = {"declaration": os.environ.get("TAP_REST_DECLARATION")} if text == "ENV" else _config_object(text)
+            found = values.get("declaration") or found
+    if not isinstance(found, str | None):
+        raise ConfigError("the setting 'declaration' is not a text", where="config")
+    return found
+
+
+def _declaration_file(source: str) -> Path:
+    if source.endswith((".yaml", ".yml")) or Path(source).is_file():
+        return Path(source)
+    try:
+        return tap_declarations.path(source)
+    except KeyError:
+        near = difflib.get_close_matches(source, tap_declarations.names(), 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"packaged are {', '.join(tap_declarations.names())}"
+        raise ConfigError(f"{source!r} is no declaration file and no packaged declaration", hint=hint) from None
+
+
+def _config_object(text: str) -> dict[str, Any]:
+    if text.lstrip().startswith("{"):
+        return _object(text, "the config")
+    try:
+        return _object(Path(text).read_text(encoding="utf-8"), f"the config ({text})")
+    except OSError as error:
+        raise ConfigError(f"{text}: {error.strerror}", where="config") from None
+
+
+def _object(text: str, what: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{what} is not JSON (line {error.lineno}, column {error.colno})") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{what} is not a JSON object")
+    return found
+
+
+def _said(error: Any) -> str:
+    if error.validator == "required":
+        return str(error.message)
+    return f"setting {'.'.join(map(str, error.path))!r} must have {error.validator} {error.validator_value!r}"

@@ -1,0 +1,243 @@
+"""One HTTP exchange: a signed request goes out, a Page whose body is provably whole comes back, or TransportError.
+
+Stands between the engine and the wire. The body is read raw and its framing, its compression and its size are checked
+here, because HTTP libraries let a cut gzip body, a drip and a bomb pass as success; what only the format can prove (the
+end of a JSON text behind a connection that simply closes) is left to the records selector.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Literal
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
+
+from tap_rest.errors import TapError
+from tap_rest.page import Page
+from tap_rest.request import Request, origin
+from tap_rest.vocabulary import Timeouts
+from tap_rest.wire import POOLS, Exchange, Inflate, InsideAddress, NotCompressed, current
+
+Kind = Literal["connect", "tls", "timeout", "cut", "corrupt", "too_large", "redirect", "request"]
+
+REDIRECTS = 5
+CHUNK = 256 * 1024
+USER_AGENT = f"daykeep/{version('daykeep')}"
+_RETRIABLE = frozenset({"connect", "timeout", "cut", "corrupt"})
+_TIMEOUTS = Timeouts()
+_BODILESS = frozenset({204, 205, 304})
+
+
+class TransportError(TapError):
+    """No whole answer came. `retriable` says whether asking again can help; a TLS fault never is."""
+
+    def __init__(self, kind: Kind, problem: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(problem, where=where, hint=hint)
+        self.kind = kind
+        self.retriable = kind in _RETRIABLE
+
+
+@dataclass(frozen=True)
+class Caps:
+    """The largest answer that is taken: bytes on the wire, bytes after inflating, and their ratio above 16 MiB."""
+
+    wire: int = 512 << 20
+    inflated: int = 1 << 30
+    ratio: int = 250
+
+    def room(self, wire: int, inflated: int) -> int:
+        """How many more bytes may come out of `wire` compressed bytes that gave `inflated` so far."""
+        return min(self.inflated, max(16 << 20, wire * self.ratio)) - inflated
+
+
+class Transport:
+    """Sends requests over pooled connections; safe to share between threads.
+
+    Args:
+        trust_env: Whether the environment's proxy and CA bundle are used (never netrc).
+        caps: The largest answer that is taken.
+    """
+
+    def __init__(self, *, trust_env: bool = False, caps: Caps = Caps()) -> None:
+        self._caps, self._trust_env = caps, trust_env
+        bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+        self._verify: bool | str = bundle if trust_env and bundle else True
+        self._adapter = HTTPAdapter(pool_connections=16, pool_maxsize=32, max_retries=0)
+        self._adapter.poolmanager.pool_classes_by_scheme = POOLS
+
+    def close(self) -> None:
+        self._adapter.close()
+
+    def send(self, request: Request, signed: Request | None = None, timeouts: Timeouts = _TIMEOUTS) -> Page:
+        """The answer to `request`, asked as `signed` (the same with credentials), which no error and no Page shows.
+
+        The total time is that of the whole exchange, redirects included, however steadily its bytes drip.
+
+        Redirects are followed by our own rules: http(s) only, never from https to http, and once the origin changes
+        neither a body nor any header goes along, so that no credential leaves its origin. Raises TransportError.
+        """
+        asked = signed or request
+        method, url, body = asked.method, asked.full_url, asked.body
+        headers = {"User-Agent": USER_AGENT, "Accept": "application/json", **dict(asked.headers)}
+        home = checked_origin(url)
+        exchange = Exchange(time.monotonic() + timeouts.total)
+        token = current.set(exchange)
+        try:
+            for _ in range(REDIRECTS + 1):
+                with self._exchange(method, url, headers, body, timeouts) as response:
+                    target = response.headers.get("Location")
+                    if target is None or response.status_code not in (301, 302, 303, 307, 308):
+                        return self._page(request, url, method, response, exchange)
+                target = urljoin(url, target)
+                there = checked_origin(target)
+                if there[0] == "http" and home[0] == "https":
+                    raise TransportError("redirect", "was redirected from https to http", where=_shown(url))
+                if response.status_code == 303 or (response.status_code in (301, 302) and method == "POST"):
+                    method, body = "GET", ""
+                if there != home:
+                    if body:
+                        raise TransportError("redirect", "was sent elsewhere with its body", where=_shown(url))
+                    headers = {name: headers[name] for name in ("User-Agent", "Accept")}
+                    exchange.public_only = exchange.public_only or exchange.peer_is_public
+                url, home = target, there
+            raise TransportError("redirect", f"was redirected more than {REDIRECTS} times", where=_shown(url))
+        finally:
+            current.reset(token)
+
+    def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: str, timeouts: Timeouts
+    ) -> requests.Response:
+        prepared = requests.Request(method, url, dict(headers), data=body.encode() or None).prepare()
+        if url.isascii():
+            prepared.url = url  # requests would rewrite escapes that a server put into a link
+        prepared.headers["Accept-Encoding"] = "gzip"
+        proxies = get_environ_proxies(url) if self._trust_env else {}
+        try:
+            return self._adapter.send(
+                prepared, stream=True, timeout=(timeouts.connect, timeouts.read), verify=self._verify, proxies=proxies
+            )
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as fault:
+            raise _translated(fault, url) from None
+
+    def _page(self, request: Request, url: str, method: str, response: requests.Response, exchange: Exchange) -> Page:
+        headers = {name.lower(): value for name, value in response.raw.headers.itermerged()}
+        if method == "HEAD" or response.status_code in _BODILESS:
+            body = b""
+        else:
+            inflate = _inflater(headers.get("content-encoding", ""), url)
+            try:
+                body = self._body(response.raw, inflate, url)
+            except (urllib3.exceptions.HTTPError, OSError, ValueError, NotCompressed) as fault:
+                raise _translated(fault, url, reading=True) from None
+            if exchange.surplus and (response.raw.chunked or "content-length" in headers):
+                raise TransportError("corrupt", "sent more bytes than it announced", where=_shown(url))
+        return Page(request=request, status=response.status_code, headers=headers, body=body, url=url)
+
+    def _body(self, raw: Any, inflate: Inflate | None, url: str) -> bytes:
+        parts, wire, size = [], 0, 0
+        while chunk := raw.read(CHUNK, decode_content=False):
+            wire += len(chunk)
+            if inflate is not None:
+                chunk = inflate.feed(chunk, self._caps.room(wire, size))
+            size += len(chunk)
+            if wire > self._caps.wire or self._caps.room(wire, size) < 0:
+                raise TransportError(
+                    "too_large",
+                    f"answered with more than is taken ({wire:,} bytes that inflate to over {size:,})",
+                    where=_shown(url),
+                    hint="ask for smaller pages",
+                )
+            parts.append(chunk)
+        if inflate is not None and wire and not inflate.complete:
+            raise TransportError("cut", "sent a compressed body that stops in the middle", where=_shown(url))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def checked_origin(url: str) -> tuple[str, str, int]:
+    """The origin of an http(s) URL that every reader takes apart alike.
+
+    Raises TransportError for other schemes, user names, backslashes, blanks and control characters: with those, two
+    URL parsers can disagree about the host, and with it about who is sent a credential.
+    """
+    try:
+        found = origin(url)
+        clean = not any(char <= " " or char in "\\\x7f" for char in url) and "@" not in urlsplit(url).netloc
+    except ValueError:
+        clean = False
+    if not clean:
+        raise TransportError("request", f"is not a plain http(s) URL: {_shown(url)!r}")
+    return found
+
+
+def _inflater(encoding: str, url: str) -> Inflate | None:
+    names = [name for name in encoding.lower().replace(" ", "").split(",") if name not in ("", "identity")]
+    if not names:
+        return None
+    wbits = {"gzip": 31, "x-gzip": 31, "deflate": zlib.MAX_WBITS}.get(names[0]) if len(names) == 1 else None
+    if wbits is None:
+        raise TransportError("request", f"answered in the encoding {encoding!r}, gzip was asked for", where=_shown(url))
+    return Inflate(wbits)
+
+
+_FAULTS: tuple[tuple[tuple[type[BaseException], ...], Kind, str, str], ...] = (
+    ((InsideAddress,), "redirect", "was redirected to an address inside this network", ""),
+    ((ConnectionRefusedError,), "connect", "refused the connection", "is the server running?"),
+    ((socket.gaierror,), "connect", "has a host name that cannot be resolved", "check base_url"),
+    ((requests.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError), "timeout", "could not be reached in time", ""),
+    ((TimeoutError, requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError), "timeout", "stopped sending", ""),
+    ((requests.exceptions.ProxyError, urllib3.exceptions.ProxyError), "request", "is not reached by the proxy", ""),
+    (
+        (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader, urllib3.exceptions.LocationParseError),
+        "request",
+        "cannot be asked: the URL or a header is malformed",
+        "",
+    ),
+    ((NotCompressed,), "corrupt", "sent a compressed body that is damaged", ""),
+)
+
+
+def _translated(fault: BaseException, url: str, *, reading: bool = False) -> TransportError:
+    """The fault in our words. Its own text is not used: libraries put the whole URL, credentials included, into it."""
+    causes, where = _causes(fault), _shown(url)
+    if not reading and any(isinstance(cause, (ssl.SSLError, requests.exceptions.SSLError)) for cause in causes):
+        found = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
+        problem = f"TLS failed: {found.verify_message if found else 'no common protocol'}"
+        return TransportError("tls", problem, where=where, hint="check the host name and the server's certificate")
+    if any(isinstance(cause, TimeoutError) and cause.args == ("total",) for cause in causes):
+        return TransportError("timeout", "took longer than the total time for an answer", where=where)
+    for kinds, kind, problem, hint in _FAULTS:
+        if any(isinstance(cause, kinds) for cause in causes):
+            return TransportError(kind, problem, where=where, hint=hint)
+    return TransportError("cut", "closed the connection before the answer was whole", where=where)
+
+
+def _causes(fault: BaseException) -> list[BaseException]:
+    """The fault and everything it was raised from or wraps; requests and urllib3 hide causes in all three places."""
+    found: list[BaseException] = []
+    queue: list[Any] = [fault]
+    while queue:
+        cause = queue.pop()
+        if isinstance(cause, BaseException) and not any(cause is seen for seen in found):
+            found.append(cause)
+            queue += [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
+    return found
+
+
+def _shown(url: str) -> str:
+    """A URL as it may be shown: without query, user name and fragment."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return "(unreadable URL)"

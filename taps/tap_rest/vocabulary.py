@@ -1,0 +1,199 @@
+"""The vocabulary of a declaration: what may stand in the YAML file, below the file as a whole (declaration.py).
+
+Components (paginators, auth, records …) bring their own options; here are the parts that only hold facts.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from tap_rest.errors import ConfigError
+from tap_rest.paginators import Paginator, SinglePagePaginator
+from tap_rest.records import Records
+from tap_rest.replication import Replication, moment
+from tap_rest.verdicts import Rule
+
+UrlPath = Annotated[str, msgspec.Meta(pattern="^/", examples=["/v1/items"])]
+Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+Param = str | int | float | bool | list[str | int] | None
+"""A parameter: a list is repeated, null takes back one that the API's defaults give."""
+
+
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A part of the file; keys that it does not know are mistakes."""
+
+
+class Setting(Strict, frozen=True, kw_only=True):
+    """One setting that a user gives.
+
+    Attributes:
+        kind: What it is: `string`, `integer`, `boolean` or `date_iso8601`.
+        required: Whether nothing works without it.
+        sensitive: A secret: masked everywhere, and usable only in `auth`.
+        description: For `--about` and the reference.
+        default: The value where the user gives none.
+    """
+
+    kind: Literal["string", "integer", "boolean", "date_iso8601"] = "string"
+    required: bool = False
+    sensitive: bool = False
+    description: str = ""
+    default: str | int | bool | None = None
+
+    def json_schema(self) -> dict[str, Any]:
+        """The setting in the JSON Schema of a tap's config."""
+        kind = {"integer": "integer", "boolean": "boolean"}.get(self.kind, "string")
+        facts = {
+            "description": self.description,
+            "default": self.default,
+            "secret": self.sensitive or None,
+            "writeOnly": self.sensitive or None,
+        }
+        return {
+            "type": [kind] if self.required else [kind, "null"],
+            **{k: v for k, v in facts.items() if v not in (None, "")},
+        }
+
+    def text(self, name: str, given: Any) -> str | None:
+        """A given value as text to put in; None where there is none and none is needed.
+
+        Raises:
+            ConfigError: The value is missing, or not of the kind. The message does not hold the value.
+        """
+        value = self.default if given in (None, "") else given
+        if value is None:
+            if self.required:
+                raise ConfigError(f"the setting `{name}` is missing", hint=self.description)
+            return None
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        fits = {
+            "string": isinstance(value, str | int) and not isinstance(value, bool),
+            "integer": text.removeprefix("-").isdecimal(),
+            "boolean": text in ("true", "false"),
+            "date_iso8601": isinstance(value, str) and moment(value) is not None,
+        }[self.kind]
+        if not fits:
+            raise ConfigError(f"the setting `{name}` is not of the kind {self.kind}", hint=self.description)
+        if not text.isprintable():
+            raise ConfigError(f"the setting `{name}` holds a line break or another control character")
+        return text
+
+
+class Day(Strict, frozen=True, kw_only=True):
+    """Which day a record belongs to: a hint for the archive.
+
+    Attributes:
+        field: The field with the time or date.
+        tz: The zone whose days are meant.
+    """
+
+    field: str
+    tz: str = "UTC"
+
+
+class Timeouts(Strict, frozen=True, kw_only=True):
+    """Seconds that a request may take.
+
+    Attributes:
+        connect: To connect.
+        read: Between two pieces of the answer.
+        total: From the first byte sent to the last received.
+    """
+
+    connect: float = 10.0
+    read: float = 60.0
+    total: float = 300.0
+
+
+class Check(Strict, frozen=True, kw_only=True):
+    """One cheap request that proves the credentials.
+
+    Attributes:
+        path: Path below base_url.
+        params: Query parameters.
+    """
+
+    path: UrlPath
+    params: dict[str, Param] = {}
+
+
+class Defaults(Strict, frozen=True, kw_only=True):
+    """What may stand at the top, for all streams, and in a stream, for itself; merged key by key.
+
+    Attributes:
+        method: GET, or POST with a JSON body.
+        params: Query parameters; a list is repeated.
+        headers: Request headers.
+        body: JSON body of a POST.
+        records: Where the records are; a path alone is short for `{type: path}`, `$` for `{type: root}`.
+        paginator: How pages follow each other.
+        errors: What answers mean; a stream's own lines come before the API's.
+        timeouts: Seconds that a request may take.
+        primary_keys: The fields that identify a record.
+        replication: How the stream is read incrementally.
+        day: Which day a record belongs to.
+        mode: How the archive treats the stream.
+        volatile: Fields that change without meaning.
+        include: Members to add to each record that has none of that name.
+    """
+
+    method: Literal["GET", "POST"] = "GET"
+    params: dict[str, Param] = {}
+    headers: dict[str, str | None] = {}
+    body: dict[str, Any] | None = None
+    records: Records | None = None
+    paginator: Paginator = SinglePagePaginator()
+    errors: list[Rule] = []
+    timeouts: Timeouts = Timeouts()
+    primary_keys: list[str] = []
+    replication: Replication | None = None
+    day: Day | None = None
+    mode: Literal["event", "entity", "changelog", "metric", "snapshot"] | None = None
+    volatile: list[str] = []
+    include: dict[str, str] = {}
+
+
+class Stream(Defaults, frozen=True, kw_only=True):
+    """One stream, with the API's defaults merged in.
+
+    Attributes:
+        path: Path below base_url.
+        records: Where the records are.
+        schema: JSON Schema of a record; fields that it does not name are kept as well.
+        description: For people.
+    """
+
+    path: UrlPath
+    records: Records
+    schema: dict[str, Any] | None = None
+    description: str = ""
+
+    def json_schema(self) -> dict[str, Any]:
+        """The Singer schema: always open, the same in every run, with the `x-daykeep-*` hints that are declared."""
+        declared = self.schema or {}
+        keys = [*self.primary_keys, *([self.replication.key] if self.replication else [])]
+        loose = {key: {"type": ["string", "integer", "number", "boolean", "null"]} for key in keys}
+        hints = {
+            "x-daykeep-day": self.day and {"field": self.day.field, "tz": self.day.tz},
+            "x-daykeep-mode": self.mode,
+            "x-daykeep-volatile": self.volatile,
+        }
+        return {
+            **declared,
+            "type": "object",
+            "properties": {**loose, **declared.get("properties", {})},
+            "additionalProperties": True,
+            **{name: hint for name, hint in hints.items() if hint},
+        }
+
+
+COMMON_SETTINGS = {
+    "start_date": Setting(kind="date_iso8601", description="Where to begin in streams that have no bookmark yet"),
+    "end_date": Setting(kind="date_iso8601", description="Where to end, exclusive; without it as far as there is"),
+    "max_wait": Setting(
+        kind="integer", default=3600, description="Seconds to wait at most for a rate limit; then the run is postponed"
+    ),
+}
+"""Settings that every tap has."""

@@ -1,0 +1,169 @@
+"""Below HTTP: a socket with one deadline for a whole exchange, and an inflater that knows whether a body is complete.
+
+The transport uses both; urllib3 makes its connections out of them through `POOLS`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import ipaddress
+import socket
+import time
+import zlib
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from isal import isal_zlib
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+
+class NotCompressed(Exception):
+    """The bytes are not what the announced compression makes."""
+
+
+class InsideAddress(Exception):
+    """A redirect from a public server led to an address that is not public."""
+
+
+@dataclass
+class Exchange:
+    """What the socket of the exchange in this thread has to know, and what it saw.
+
+    Attributes:
+        deadline: Monotonic seconds.
+        surplus: Bytes came after the announced end of the body.
+        public_only: Connect to public addresses only.
+        peer_is_public: The last connection made leads to a public address.
+    """
+
+    deadline: float
+    surplus: bool = False
+    public_only: bool = False
+    peer_is_public: bool = False
+
+
+current: ContextVar[Exchange] = ContextVar("current")
+
+
+class _Socket:
+    """A connected socket whose reads end at the deadline of the exchange, in headers and chunk sizes as well."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._idle = sock.gettimeout()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._idle = seconds
+        self._sock.settimeout(seconds)
+
+    def makefile(self, *_: Any, **__: Any) -> io.BufferedReader:
+        self._sock._io_refs += 1  # type: ignore[attr-defined]  # noqa: SLF001 - as socket.makefile does
+        return _Reader(socket.SocketIO(self, "r"), 64 * 1024)  # type: ignore[arg-type]
+
+    def recv_into(self, buffer: Any) -> int:
+        deadline = current.get().deadline
+        left = max(0.001, deadline - time.monotonic())
+        self._sock.settimeout(left if self._idle is None else min(left, self._idle))
+        try:
+            return self._sock.recv_into(buffer)
+        except TimeoutError:
+            raise TimeoutError("total" if time.monotonic() >= deadline else "idle") from None
+
+    def waiting(self) -> bool:
+        """Whether a byte is there to be read right now."""
+        self._sock.settimeout(0)
+        try:
+            return bool(self._sock.recv(1))
+        except OSError:
+            return False
+
+
+class _Reader(io.BufferedReader):
+    """The answer's bytes; http.client closes it at the end of a framed body, so what is left then was not announced."""
+
+    def close(self) -> None:
+        if not self.closed:
+            sock: Any = self.raw._sock  # type: ignore[attr-defined]  # noqa: SLF001 - SocketIO has no other way
+            self.raw._sock = _Nothing()  # type: ignore[attr-defined]  # noqa: SLF001 - peek must not wait for more
+            surplus = False
+            with contextlib.suppress(OSError):  # a reader that timed out does not even look
+                surplus = bool(self.peek(1))
+            self.raw._sock = sock  # type: ignore[attr-defined]  # noqa: SLF001
+            if exchange := current.get(None):
+                exchange.surplus = surplus or sock.waiting()
+        super().close()
+
+
+class _Nothing:
+    def recv_into(self, _: Any) -> int:
+        return 0
+
+
+def _wrapped(connection: Any) -> None:
+    exchange, peer = current.get(), connection.sock.getpeername()[0]
+    exchange.peer_is_public = ipaddress.ip_address(peer.split("%")[0]).is_global
+    if exchange.public_only and not exchange.peer_is_public and not connection.proxy:
+        connection.close()
+        raise InsideAddress
+    connection.sock = _Socket(connection.sock)
+
+
+class _Connection(HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        _wrapped(self)
+
+
+class _TLSConnection(HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        _wrapped(self)
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+POOLS = {"http": _Pool, "https": _TLSPool}
+
+
+class Inflate:
+    """Inflates a body piece by piece and knows whether it reached its end, checksum included, and nothing behind it."""
+
+    def __init__(self, wbits: int) -> None:
+        self._wbits, self._head = wbits, b""
+        self._decoder: Any = None
+        self.complete = False
+
+    def feed(self, data: bytes, room: int) -> bytes:
+        """What comes out, at most one byte more than `room`. Raises NotCompressed."""
+        out = b""
+        while data and len(out) <= room:
+            if self._decoder is None or self.complete:
+                self._head, data = b"", self._head + data
+                if self._wbits == zlib.MAX_WBITS and len(data) < 2:
+                    self._head, self.complete = data, False
+                    break
+                self._start(data)
+            try:
+                out += self._decoder.decompress(data, room - len(out) + 1)
+            except isal_zlib.error:  # type: ignore[misc]  # its stub calls the class an instance
+                raise NotCompressed from None
+            self.complete, data = self._decoder.eof, self._decoder.unused_data
+        return out
+
+    def _start(self, data: bytes) -> None:
+        wbits = self._wbits
+        if wbits == zlib.MAX_WBITS and (data[0] & 15 != 8 or int.from_bytes(data[:2]) % 31):
+            wbits = -zlib.MAX_WBITS  # "deflate" means zlib, yet some servers leave out its wrapper
+        self._decoder, self.complete = isal_zlib.decompressobj(wbits), False

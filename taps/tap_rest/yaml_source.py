@@ -1,0 +1,249 @@
+"""Reading a YAML file so that every mistake in it can be answered with its line, and all of them at once.
+
+Scalars are those of YAML 1.2: `no`, dates and `12:30:45` stay text. A number stays text, too, where it would not be
+written back as it stands (`1.10`, `1_000`, `007`). Duplicate keys and tags are mistakes, aliases are bounded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import msgspec
+import yaml
+
+from tap_rest.errors import DeclarationError
+
+KeyPath = tuple[str | int, ...]
+
+_LARGEST_FILE = 1_000_000
+_MOST_NODES = 50_000
+_DEEPEST = 60
+_WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
+_PREFIX = "tag:yaml.org,2002:"
+_PLAIN_TAGS = {
+    _PREFIX + kind for kind in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "map", "seq")
+}
+
+
+class Mistake(msgspec.Struct, frozen=True):
+    """One thing wrong in a file, before it has a line.
+
+    Attributes:
+        path: The keys that lead to it; for a missing key, those of where it should be.
+        problem: What is wrong.
+        hint: What would be right.
+    """
+
+    path: KeyPath
+    problem: str
+    hint: str = ""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A file's data and where it stands.
+
+    Attributes:
+        name: The file, as messages name it.
+        data: Made of dict (names as text), list, str, int, float, bool and None.
+        lines: The line, from 1, of each key and list item.
+    """
+
+    name: str
+    data: Any
+    lines: Mapping[KeyPath, int]
+
+    def error(self, mistakes: Iterable[Mistake]) -> DeclarationError:
+        """All mistakes, each once, in the order of their lines."""
+        unique = {(self._line(mistake.path), mistake.problem): mistake for mistake in mistakes}
+        errors = [
+            DeclarationError(
+                f"{mistake.problem} at {dotted(mistake.path)}" if mistake.path else mistake.problem,
+                where=f"{self.name}:{line}",
+                hint=mistake.hint,
+            )
+            for (line, _), mistake in sorted(unique.items(), key=lambda item: item[0])
+        ]
+        first = errors[0]
+        return DeclarationError(first.problem, where=first.where, hint=first.hint, mistakes=errors)
+
+    def _line(self, path: KeyPath) -> int:
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+def dotted(path: KeyPath) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).lstrip(".")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint with the nearest known word, else the words there are."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"did you mean `{near[0]}`?" if near else f"known are {', '.join(names)}" if names else ""
+
+
+def read(path: Path) -> Source:
+    """Parses a file.
+
+    Raises:
+        DeclarationError: The file can't be read or is not the YAML described above; all duplicate keys and tags are
+        named.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise DeclarationError(f"the declaration can't be read: {reason}", where=str(path)) from None
+    if len(text) > _LARGEST_FILE:
+        raise DeclarationError("the declaration is larger than a megabyte", where=str(path))
+    try:
+        node = yaml.compose(text, Loader=_Parser)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise DeclarationError(f"not YAML: {error.problem or error.context}", where=f"{path}:{line}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise DeclarationError(f"not YAML: {str(error).splitlines()[0]}", where=str(path)) from None
+    tree = _Tree()
+    source = Source(str(path), tree.value(node, (), 0), tree.lines)
+    if tree.mistakes:
+        raise source.error(tree.mistakes)
+    return source
+
+
+_Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Tree:
+    def __init__(self) -> None:
+        self.lines: dict[KeyPath, int] = {}
+        self.mistakes: list[Mistake] = []
+        self._nodes = 0
+
+    def value(self, node: Any, path: KeyPath, depth: int) -> Any:
+        self._nodes += 1
+        if self._nodes > _MOST_NODES or depth > _DEEPEST:
+            self.mistakes = [Mistake(path[:1], "aliases or nesting make the file too large to be a declaration")]
+            return None
+        if node is None:
+            return None
+        if node.tag not in _PLAIN_TAGS:
+            self.mistakes.append(Mistake(path, f"the tag {node.tag!r} is not allowed"))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path, depth)
+        if isinstance(node, yaml.SequenceNode):
+            items = []
+            for index, item in enumerate(node.value):
+                self.lines.setdefault((*path, index), item.start_mark.line + 1)
+                items.append(self.value(item, (*path, index), depth + 1))
+            return items
+        return node.value if node.style or node.tag == f"{_PREFIX}str" else _plain(node.value)
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath, depth: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, item in node.value:
+            if not isinstance(name, yaml.ScalarNode):
+                self.mistakes.append(Mistake(path, "a key must be a plain word"))
+                continue
+            key = str(name.value)
+            line = name.start_mark.line + 1
+            if key in found:
+                hint = f"the first is in line {self.lines[(*path, key)]}"
+                self.lines[(*path, key, "again")] = line
+                self.mistakes.append(Mistake((*path, key, "again"), f"`{key}` is there twice", hint))
+                continue
+            self.lines.setdefault((*path, key), line)
+            found[key] = self.value(item, (*path, key), depth + 1)
+        return found
+
+
+def _plain(text: str) -> Any:
+    if text.lower() in _WORDS and text in (text.lower(), text.capitalize(), text.upper()):
+        return _WORDS[text.lower()]
+    for kind, shape in ((int, r"-?\d{1,18}"), (float, r"-?\d{1,15}\.\d{1,15}")):
+        if re.fullmatch(shape, text, re.ASCII) and str(kind(text)) == text:
+            return kind(text)
+    return text
+
+
+def mistakes(value: Any, kind: Any, path: KeyPath = ()) -> Iterator[Mistake]:
+    """Everything that keeps a value from being of a type: msgspec's checks, but not only the first that fails."""
+    options = _options(kind)
+    structs = [option for option in options if isinstance(option, type) and issubclass(option, msgspec.Struct)]
+    inner = {get_origin(option): get_args(option) for option in options}
+    if isinstance(value, dict) and structs:
+        yield from _struct_mistakes(value, structs, path)
+    elif isinstance(value, dict) and dict in inner:
+        for key, item in value.items():
+            yield from mistakes(item, inner[dict][1], (*path, key))
+    elif isinstance(value, list) and list in inner:
+        for index, item in enumerate(value):
+            yield from mistakes(item, inner[list][0], (*path, index))
+    else:
+        yield from _conversion_mistake(value, kind, path)
+
+
+def _struct_mistakes(value: dict[str, Any], structs: list[type[msgspec.Struct]], path: KeyPath) -> Iterator[Mistake]:
+    tags = {str(struct.__struct_config__.tag): struct for struct in structs if struct.__struct_config__.tag}
+    struct, extra = structs[0], set[str]()
+    if tags:
+        given = value.get("type")
+        if given not in tags:
+            problem = f"`{given}` is not a known type" if "type" in value else "`type` is missing"
+            where = (*path, "type") if "type" in value else path
+            yield Mistake(where, problem, did_you_mean(str(given or ""), tags))
+            return
+        struct, extra = tags[given], {"type"}
+    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+    wrong = False
+    for key, item in value.items():
+        if key in fields:
+            for mistake in mistakes(item, fields[key].type, (*path, key)):
+                wrong = True
+                yield mistake
+        elif key not in extra:
+            wrong = True
+            yield Mistake((*path, key), f"unknown key `{key}`", did_you_mean(key, {*fields, *extra}))
+    for name, field in fields.items():
+        if field.required and name not in value:
+            wrong = True
+            yield Mistake(path, f"`{name}` is missing")
+    if not wrong:  # what is left are the checks between fields
+        yield from _conversion_mistake(value, struct, path)
+
+
+def _conversion_mistake(value: Any, kind: Any, path: KeyPath) -> Iterator[Mistake]:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        problem = re.sub(r" - at `.*`$", "", str(error)).replace("`", "")
+        shown = f"`{value}` " if isinstance(value, str | int | float) else ""
+        if choices := {
+            str(arg) for option in _options(kind) if get_origin(option) is Literal for arg in get_args(option)
+        }:
+            yield Mistake(path, f"{shown}is not a known value", did_you_mean(str(value), choices))
+        elif "matching regex" in problem:
+            yield Mistake(path, f"{shown}is not written as it must be", "; ".join(_examples(kind)))
+        else:
+            yield Mistake(path, f"{shown}does not fit: {problem[:1].lower()}{problem[1:]}")
+
+
+def _examples(kind: Any) -> Iterator[str]:
+    for option in (kind, *get_args(kind)):
+        for meta in getattr(option, "__metadata__", ()):
+            if isinstance(meta, msgspec.Meta) and meta.examples:
+                yield f"for example {', '.join(map(str, meta.examples))}"
+
+
+def _options(kind: Any) -> list[Any]:
+    """The members of a union, without their annotations; one member for any other type."""
+    if get_origin(kind) is Annotated:
+        return _options(get_args(kind)[0])
+    if get_origin(kind) in (Union, types.UnionType):
+        return [option for arg in get_args(kind) for option in _options(arg)]
+    return [kind]

@@ -1,0 +1,121 @@
+"""Declarations run against small real servers, on a clock whose waits pass at once."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from tests.tap_rest.hostile import Hostile, response
+
+from tap_rest.checkpoint import State
+from tap_rest.declaration import load
+from tap_rest.engine import Engine
+from tap_rest.errors import TapError
+from tap_rest.messages import Output, RawLane
+from tap_rest.signals import Interrupted, Waiter
+from tap_rest.transport import Transport
+
+NOW = 1_800_000_000.0
+
+
+class FastClock(Waiter):
+    """Waits pass at once and are noted; the wall clock begins at `start` and moves by them alone."""
+
+    def __init__(self, start: float = NOW) -> None:
+        super().__init__()
+        self._start = start
+        self.waits: list[float] = []
+
+    def now(self) -> float:
+        return self._start + sum(self.waits)
+
+    def monotonic(self) -> float:
+        return sum(self.waits)
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.check()
+
+
+class Collected(Output):
+    """What would have gone to stdout."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.text = b""
+
+    def write(self, lines: bytes) -> None:
+        self.text += lines
+
+
+@dataclass
+class Run:
+    """One run: its output and how it ended."""
+
+    output: bytes
+    error: TapError | Interrupted | None
+    clock: FastClock
+    engine: Engine
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.output.splitlines()]
+
+    @property
+    def states(self) -> list[dict[str, Any]]:
+        return [message["value"] for message in self.messages if message["type"] == "STATE"]
+
+    def records(self, stream: str | None = None) -> list[dict[str, Any]]:
+        return [
+            message["record"]
+            for message in self.messages
+            if message["type"] == "RECORD" and stream in (None, message["stream"])
+        ]
+
+    def claim(self, stream: str) -> dict[str, Any]:
+        (claim,) = self.states[-1]["claims"][stream]
+        return dict(claim)
+
+
+def run(
+    folder: Path,
+    server: Hostile,
+    declaration: str,
+    *,
+    state: Any = None,
+    settings: dict[str, Any] | None = None,
+    clock: FastClock | None = None,
+    **options: Any,
+) -> Run:
+    """Runs all streams of a declaration, given without its `name` and `base_url`, against a server."""
+    file = folder / "api.yaml"
+    file.write_text(f"name: tap-test\nbase_url: {server.url}\n{textwrap.dedent(declaration)}")
+    bound = load(file).bind(settings or {})
+    clock, output, transport = clock or FastClock(), Collected(), Transport()
+    known = State(state, now=clock.now(), secrets=bound.secrets)
+    engine = Engine(bound, state=known, lane=RawLane(output), clock=clock, transport=transport, **options)
+    error: TapError | Interrupted | None = None
+    try:
+        engine.run(list(bound.streams.values()))
+    except (TapError, Interrupted) as caught:
+        error = caught
+    finally:
+        transport.close()
+        clock.close()
+    return Run(output.text, error, clock, engine)
+
+
+def json_api(answer: Callable[[str, dict[str, str]], Any]) -> Hostile:
+    """A server from a function of path and parameters; bytes that it gives are the whole answer, the rest is JSON."""
+
+    def raw(request: str) -> Iterable[bytes]:
+        path, _, query = request.split()[1].partition("?")
+        found = answer(path, dict(parse_qsl(query)))
+        return [found if isinstance(found, bytes) else response(json.dumps(found).encode())]
+
+    return Hostile(raw)
