@@ -84,7 +84,8 @@ class Archiver:
         """Take in Singer lines. Raises BadInput for what must not be archived any further."""
         if lines and self._waiting_since is None:
             self._waiting_since = self._clock()
-        sinks = self.sinks
+        records: list[msgspec.Raw] = []
+        stream, sink = "", None
         for line in lines:
             try:
                 message = decode(line)
@@ -93,10 +94,20 @@ class Archiver:
                 if odd is None:
                     continue
                 message = odd
-            if message.type == "RECORD" and (sink := sinks.get(message.stream)):
-                sink.write(message.record)
+            if message.type == "RECORD" and sink and message.stream == stream:
+                records.append(message.record)
+                continue
+            if sink:
+                sink.write(records)
+                records = []
+            if message.type == "RECORD" and (sink := self.sinks.get(message.stream)):
+                stream = message.stream
+                records.append(message.record)
             else:
+                sink = None
                 self._take_other(message, line)
+        if sink:
+            sink.write(records)
 
     def take_torn(self, line: bytes) -> None:
         """Keep what stood behind the last line feed: a sender that died in mid-line."""

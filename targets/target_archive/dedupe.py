@@ -121,10 +121,10 @@ def key_of(read_key: FieldReader, line: bytes) -> Hashable:
     try:
         return hashable(read_key(line))
     except msgspec.DecodeError:
-        return None
+        return ()
 
 
-def hashable(values: tuple[Any, ...]) -> Hashable:
+def hashable(values: tuple[Any, ...]) -> tuple[Hashable, ...]:
     """The same values in a form that can be hashed: objects and arrays become their JSON text."""
     try:
         hash(values)
