@@ -218,7 +218,6 @@ class Engine:
                 self._state.proceed(unit, following, walk, now=now)
                 self._lane.page(unit.stream, records, now, state_line(self._state.value()))
                 self._tell(unit, walk)
-                self._clock.check()
         except Postponed:
             raise
         except TapError as error:

@@ -116,8 +116,7 @@ class DeclaredTap(Tap):
         log.info("%s", f"SDK lane, for {reason}" if reason else "raw lane")
         with singer_output() as output, closing(Waiter(output.fd)) as clock, clock.catching():
             state = State(self._given, now=clock.now(), secrets=bound.secrets)
-            if state.given:
-                output.write(state_line(state.given))
+            output.write(state_line(state.given or {"bookmarks": {}}))  # where this run starts, for an archive to know
             lane: Lane = SDKLane(self, output) if reason else RawLane(output)
             with self._engine(state, lane, clock) as engine:
                 engine.run([bound.streams[name] for name, stream in self.streams.items() if stream.selected])

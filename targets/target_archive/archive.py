@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
-from urllib.parse import unquote
 
 import msgspec
 
@@ -17,6 +16,10 @@ from target_archive.coverage import Gap
 from target_archive.errors import CorruptArchive, FormatError
 from target_archive.log import Log
 from target_archive.storage import LocalStorage
+
+
+class _Format(msgspec.Struct):
+    source: str
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -29,10 +32,11 @@ class Finding(msgspec.Struct, frozen=True):
 def sources(root: str | Path) -> list[str]:
     """Names of the sources below a root, sorted. Raises FormatError where there is no archive."""
     storage = LocalStorage(root)
-    found = [name for name in storage.names("") if storage.size(layout.meta(name, "format.json")) is not None]
+    formats = [storage.read(layout.meta(name, "format.json")) for name in storage.names("")]
+    found = [msgspec.json.decode(one, type=_Format).source for one in formats if one is not None]
     if not found:
         raise FormatError("no archive here", where=str(root), hint="point --root or DAYKEEP_ROOT at one")
-    return [unquote(name) for name in found]
+    return sorted(found)
 
 
 class Archive:

@@ -29,11 +29,12 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 def day_statuses(log: Log, stream: str, today: date) -> dict[str, str]:
-    """The status of every day from the first that is held or covered to yesterday.
+    """The status of every day from the first that is held or covered to today.
 
     `present`: lines, and a complete read covers the day; `unproved`: lines, but no complete read covers the day;
-    `empty`: no lines, proved by a complete read; `unknown`: no lines, and nobody has looked; `open`: the day has not
-    ended, or had not when it was last read. A stream that is filed by the day of reading has only days that are held.
+    `empty`: no lines, proved by a complete read; `unknown`: no lines, and nobody has looked since the day was over, so
+    a scheduler that is dead shows; `open`: the day has not ended. A stream that is filed by the day of reading has
+    only days that are held.
     """
     held = set(log.days(stream))
     facts = log.streams[stream]
@@ -44,14 +45,13 @@ def day_statuses(log: Log, stream: str, today: date) -> dict[str, str]:
     starts = [date.fromisoformat(day) for day in held] + [begin for begin, _ in stretches if begin != _BEGINNING]
     if not starts:
         return {}
-    last = max([*(date.fromisoformat(day) for day in held), *(end for _, end in stretches)])
-    read_until = max((end for _, end in stretches), default=None)
+    last = max(today, *(date.fromisoformat(day) for day in held)) if held else today
     statuses = {}
     day = min(starts)
-    while day <= min(last, today) or day.isoformat() in held:
+    while day <= last:
         covered = any(begin <= day < end for begin, end in stretches)
         name = day.isoformat()
-        if day >= today or day == read_until:
+        if day >= today:
             statuses[name] = "open"
         elif name in held:
             statuses[name] = "present" if covered else "unproved"

@@ -55,11 +55,14 @@ def parse(config: Mapping[str, Any]) -> Settings:
                 f"unknown setting `{name}`",
                 hint=f"did you mean `{near[0]}`?" if near else f"known are {', '.join(Settings.__struct_fields__)}",
             )
+    given = {name: value for name, value in config.items() if value is not None}
     try:
-        settings = msgspec.convert({k: v for k, v in config.items() if v is not None}, Settings, strict=False)
-    except msgspec.ValidationError as error:
+        if str(given.get("day_field", "")).startswith("{"):  # Meltano and the environment know texts alone
+            given["day_field"] = msgspec.json.decode(given["day_field"])
+        settings = msgspec.convert(given, Settings, strict=False)
+    except msgspec.DecodeError as error:
         message, _, place = str(error).partition(" - at `$.")
-        raise BadSettings(f"setting `{place.rstrip('`')}`: {message}") from None
+        raise BadSettings(f"setting `{place.rstrip('`') or 'day_field'}`: {message}") from None
     if settings.timezone:
         zone(settings.timezone)
     return msgspec.structs.replace(

@@ -59,10 +59,11 @@ def archive(settings: Settings, input_descriptor: int, output_descriptor: int) -
             raise
         archiver.finish()
         progress.show()
-        for problem, count in [*archiver.problems.items(), *((problem, 1) for problem in writer.problems)]:
-            logger.error("%s%s", problem, f" ({count:,} times)" if count > 1 else "")
-        if archiver.problems:
-            logger.error("what could not be archived is kept in %s/_meta/dead_letters", settings.source)
+        for problem in writer.problems:
+            logger.error("%s", problem)
+        for problem, count in archiver.problems.items():
+            often = f" ({count:,} times)" if count > 1 else ""
+            logger.error("%s%s; kept in %s/_meta/dead_letters", problem, often, settings.source)
         if stop.signal:
             return 128 + stop.signal
         return 1 if archiver.problems or writer.problems else 0

@@ -261,7 +261,7 @@ def open_writer(
     storage.make_folder(layout.packs(folder))
     storage.make_folder(layout.commits(folder))
     with storage.lock(layout.meta(folder, "lock")):
-        _check_format(storage, folder)
+        _check_format(storage, source)
         yield Writer(storage, folder, run=run, compression=compression, now=now)
 
 
@@ -271,12 +271,14 @@ def new_run_id() -> str:
 
 
 def _check_format(storage: LocalStorage, source: str) -> None:
-    path = layout.meta(source, "format.json")
+    folder = layout.safe_name(source)
+    path = layout.meta(folder, "format.json")
     known = storage.read(path)
     if known is None:
-        storage.write(f"{path}.tmp", msgspec.json.encode({"archive": "daykeep", "format": records.FORMAT}) + b"\n")
+        facts = {"archive": "daykeep", "format": records.FORMAT, "source": source}
+        storage.write(f"{path}.tmp", msgspec.json.encode(facts) + b"\n")
         storage.rename(f"{path}.tmp", path)
-        storage.sync(layout.meta(source))
+        storage.sync(layout.meta(folder))
         return
     try:
         written = msgspec.json.decode(known, type=dict[str, int | str])["format"]

@@ -116,6 +116,6 @@ def json_api(answer: Callable[[str, dict[str, str]], Any]) -> Hostile:
     def raw(request: str) -> Iterable[bytes]:
         path, _, query = request.split()[1].partition("?")
         found = answer(path, dict(parse_qsl(query)))
-        return [found if isinstance(found, bytes) else response(json.dumps(found).encode())]
+        return [found if isinstance(found, bytes) else response(json.dumps(found, separators=(",", ":")).encode())]
 
     return Hostile(raw)

@@ -89,6 +89,22 @@ def test_each_page_is_followed_by_a_state_and_the_last_by_a_claim(tmp_path: Path
     assert claim["evidence"]["reason"] == "total_reached"
 
 
+@pytest.mark.parametrize("also", [slice(1), slice(9, 10), slice(10), slice(5, 10)])
+@pytest.mark.parametrize("first", [True, False])
+def test_records_that_are_in_the_body_twice_hide_nothing_around_them(
+    tmp_path: Path, also: slice, *, first: bool
+) -> None:
+    def twice(path: str, params: dict[str, str]) -> Any:
+        page = by_cursor(path, params)
+        again = {"again": page["items"][also]}
+        return {**again, "next": page["next"], "items": page["items"]} if first else {**page, **again}
+
+    with json_api(twice) as server:
+        result = run(tmp_path, server, CURSOR)
+    assert result.error is None
+    assert ids(result) == list(range(100))
+
+
 @pytest.mark.parametrize(("declaration", "answer"), [(OFFSET, by_offset), (CURSOR, by_cursor)])
 def test_from_every_state_the_rest_is_read_and_nothing_else(tmp_path: Path, declaration: str, answer: Any) -> None:
     with json_api(answer) as server:
@@ -420,8 +436,10 @@ def test_no_credential_gets_into_state_or_errors(tmp_path: Path, caplog: pytest.
 
         def echo(_: str, params: dict[str, str]) -> Any:
             at = int(params.get("at", params.get("cursor", "0").partition("canary")[0] or 0))
-            if at == 30:
+            if at == 30 and pages is links:  # noqa: B023 - called in this round
                 return response(b'{"message":"canary-7 was refused"}', status="403 Forbidden")
+            if at == 30:
+                return {"items": [], "next": {"key": "canary-7"}}
             return {"items": ROWS[at : at + 10], "next": link.format(at=at + 10)}  # noqa: B023 - called in this round
 
         link = "/rows?apikey=canary-7&at={at}" if pages is links else "{at}canary-7"
@@ -430,6 +448,10 @@ def test_no_credential_gets_into_state_or_errors(tmp_path: Path, caplog: pytest.
             result = run(tmp_path, server, text, settings={"key": "canary-7"})
         assert "apikey=canary-7" in server.seen[1]
         assert ids(result) == list(range(30))
+        assert result.claim("rows")["status"] == "partial"
+        assert ("page" in result.states[0]["bookmarks"].get("rows", {})) == (pages is links), (
+            "a link is stripped, a cursor is not"
+        )
         assert "canary" not in result.output.decode() + caplog.text + str(result.error)
 
 

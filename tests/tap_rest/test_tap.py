@@ -218,6 +218,20 @@ def test_a_wrong_token_is_told_once(sample: SampleServer, capsys: pytest.Capture
     assert sum(sample.requests.values()) == 1
 
 
+@pytest.mark.case("X4")
+def test_no_log_shows_a_credential(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also at level DEBUG, where HTTP libraries log whole URLs."""
+    monkeypatch.setenv("LOGLEVEL", "DEBUG")
+    auth = 'settings: {key: {sensitive: true}}\nauth: {type: api_key, in: query, name: k, key: "{settings.key}"}\n'
+    with json_api(by_cursor) as server:
+        assert status_of(config(declaration=declared(tmp_path, server.url, auth + CURSOR), key="canary-9")) == 0
+    captured = capsys.readouterr()
+    assert "k=canary-9" in server.seen[0]
+    assert "canary" not in captured.err + captured.out
+
+
 @pytest.mark.case("C30")
 def test_a_failing_stream_makes_the_run_partial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def answer(path: str, params: dict[str, str]) -> Any:
