@@ -18,7 +18,7 @@ PACKAGES = {
 # A module may import modules of lower floors, and of its own floor where these form no cycle.
 FLOORS: dict[str, list[set[str]]] = {
     "tap_rest": [
-        {"errors", "request", "page"},
+        {"component", "errors", "page", "request"},
         {"auth", "limits", "links", "paginators", "records", "redaction", "replication", "verdicts"},
         {"binding", "checkpoint", "declaration", "evidence", "vocabulary", "yaml_source"},
         {"engine", "messages", "signals", "transport", "wire"},

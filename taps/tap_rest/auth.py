@@ -14,11 +14,12 @@ from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
 import msgspec
 
+from tap_rest.component import Component
 from tap_rest.page import Page
 from tap_rest.request import Request
 
 
-class Component(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class AuthKind(Component, frozen=True, kw_only=True):
     """What every kind of auth can do."""
 
     renewable: ClassVar[bool] = False
@@ -40,11 +41,11 @@ class Component(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return ()
 
 
-class NoAuth(Component, tag="none", frozen=True, kw_only=True):
+class NoAuth(AuthKind, tag="none", frozen=True, kw_only=True):
     """No credentials."""
 
 
-class ApiKeyAuth(Component, tag="api_key", frozen=True, kw_only=True):
+class ApiKeyAuth(AuthKind, tag="api_key", frozen=True, kw_only=True):
     """A secret under a name.
 
     Attributes:
@@ -82,7 +83,7 @@ class ApiKeyAuth(Component, tag="api_key", frozen=True, kw_only=True):
         return (self.key,)
 
 
-class BasicAuth(Component, tag="basic", frozen=True, kw_only=True):
+class BasicAuth(AuthKind, tag="basic", frozen=True, kw_only=True):
     """User name and password.
 
     Attributes:
@@ -103,7 +104,7 @@ class BasicAuth(Component, tag="basic", frozen=True, kw_only=True):
         return base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
-class BearerAuth(Component, tag="bearer", frozen=True, kw_only=True):
+class BearerAuth(AuthKind, tag="bearer", frozen=True, kw_only=True):
     """A token in the `Authorization` header.
 
     Attributes:

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, Protocol
 
 import msgspec
 
+from tap_rest.component import Component
 from tap_rest.page import Page
 from tap_rest.request import Request
 from tap_rest.verdicts import LONGEST_WAIT, http_date, retry_after
@@ -49,7 +50,7 @@ class SystemClock:
         return time.monotonic()
 
 
-class Limit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Limit(Component, frozen=True, kw_only=True):
     """One limit of an API; every request counts against each.
 
     Attributes:

@@ -12,6 +12,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 
+from tap_rest.component import Component
 from tap_rest.errors import UnexpectedPage
 from tap_rest.links import links, signs_of_more
 from tap_rest.page import Page
@@ -36,7 +37,7 @@ class End(msgspec.Struct, frozen=True):
     warning: str | None = None
 
 
-class Component(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class PaginatorKind(Component, frozen=True, kw_only=True):
     """Options that all paginators have.
 
     Attributes:
@@ -90,7 +91,7 @@ class Component(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         raise NotImplementedError
 
 
-class Paged(Component, frozen=True, kw_only=True):
+class Paged(PaginatorKind, frozen=True, kw_only=True):
     """Options of all paginators with more than one page.
 
     Attributes:
@@ -111,7 +112,7 @@ class Paged(Component, frozen=True, kw_only=True):
         return request.with_params(**{self.size_param: self.page_size})
 
 
-class SinglePagePaginator(Component, tag="single_page", frozen=True, kw_only=True):
+class SinglePagePaginator(PaginatorKind, tag="single_page", frozen=True, kw_only=True):
     """One page is all there is. Signs of more are reported: a forgotten paginator must not look like success."""
 
     def _following(self, request: Request, page: Page) -> Request | End:

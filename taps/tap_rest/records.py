@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from tap_rest.component import Component
 from tap_rest.errors import UnexpectedPage
 from tap_rest.page import BOM, compiled, decoded, members, slice_at
 
@@ -25,7 +26,7 @@ _SPACE = re.compile(rb'("(?:[^"\\]|\\.)*+")|[ \t\r\n]+', re.DOTALL)
 _KINDS = {b"{": "an object", b"[": "a list", b'"': "a text", b"n": "null", b"t": "a boolean", b"f": "a boolean"}
 
 
-class Component(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class RecordsKind(Component, frozen=True, kw_only=True):
     """What every selector can do."""
 
     def slices(self, body: bytes) -> Sequence[bytes]:
@@ -60,7 +61,7 @@ class Component(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         raise NotImplementedError
 
 
-class RootRecords(Component, tag="root", frozen=True, kw_only=True):
+class RootRecords(RecordsKind, tag="root", frozen=True, kw_only=True):
     """The body itself is the list of records; short form `$`."""
 
     def _sliced(self, text: bytes) -> Sequence[bytes]:
@@ -76,7 +77,7 @@ class RootRecords(Component, tag="root", frozen=True, kw_only=True):
         return _not_there(text, "$", "a list")
 
 
-class PathRecords(Component, tag="path", frozen=True, kw_only=True):
+class PathRecords(RecordsKind, tag="path", frozen=True, kw_only=True):
     """A list somewhere in the body; short form: the path itself.
 
     Attributes:
@@ -117,7 +118,7 @@ class PathRecords(Component, tag="path", frozen=True, kw_only=True):
         return _not_there(text, self.path, "a list")
 
 
-class ObjectMapRecords(Component, tag="object_map", frozen=True, kw_only=True):
+class ObjectMapRecords(RecordsKind, tag="object_map", frozen=True, kw_only=True):
     """An object whose values are the records: `{"id1": {…}, "id2": {…}}`.
 
     Attributes:

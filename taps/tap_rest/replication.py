@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from tap_rest.component import Component
 from tap_rest.errors import ConfigError
 
 Duration = Annotated[str, msgspec.Meta(pattern=r"^\d{1,6}(s|min|h|d|w)$", examples=["90s", "30min", "1h", "2d"])]
@@ -32,7 +33,7 @@ _LEAP = re.compile(r"(:\d\d):60")
 SLOT = re.compile(r"\{([A-Za-z_][\w.]*)(?:\|([^{}]*))?\}")
 
 
-class Replication(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Replication(Component, frozen=True, kw_only=True):
     """How a stream is read incrementally.
 
     Attributes:

@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from singer_sdk import Stream
+import singer_sdk
+from singer_sdk import Tap
 from singer_sdk.singerlib.encoding.simple import Message, SimpleSingerWriter
 from singer_sdk.singerlib.json import deserialize_json
 
-from tap_rest.declaration import BoundStream
+from tap_rest.declaration import BoundStream, Stream
 from tap_rest.messages import Output
 
-if TYPE_CHECKING:
-    from tap_rest.tap import DeclaredTap
 
-
-class DeclaredStream(Stream):
+class DeclaredStream(singer_sdk.Stream):
     """One stream of a declaration.
 
     Args:
-        tap: Its tap, which holds the declaration.
+        tap: Its tap.
         name: Its name there.
+        declared: What the declaration says of it.
+        records: Gives its records from the bookmark on.
     """
 
-    def __init__(self, tap: DeclaredTap, name: str) -> None:
-        self._declared_tap, declared = tap, tap.streams_declared[name]
+    def __init__(self, tap: Tap, name: str, declared: Stream, records: Callable[[], Iterator[bytes]]) -> None:
+        self._records = records
         super().__init__(tap, schema=declared.json_schema(), name=name)
         self.primary_keys = declared.primary_keys
         self.replication_key = declared.replication.key if declared.replication else None
 
     def get_records(self, context: Mapping[str, Any] | None) -> Iterable[dict[str, Any]]:  # noqa: ARG002 - no partitions
         """Records as the SDK wants them: decoded, from the bookmark on. For `singer_sdk.testing` and other callers."""
-        for record in self._declared_tap.records(self.name):
+        for record in self._records():
             yield deserialize_json(record)
 
 
-def is_whole(stream: Stream) -> bool:
+def is_whole(stream: singer_sdk.Stream) -> bool:
     """Whether all properties are selected."""
     return all(selected for breadcrumb, selected in stream.mask.items() if breadcrumb)
 
@@ -44,7 +44,7 @@ def is_whole(stream: Stream) -> bool:
 class SDKLane:
     """Feeds the engine's records to the SDK's per-record path: slower by far, and it rewrites values."""
 
-    def __init__(self, tap: DeclaredTap, output: Output) -> None:
+    def __init__(self, tap: Tap, output: Output) -> None:
         self._streams = tap.streams
         self._output = output
         tap.message_writer = _OutputWriter(output)

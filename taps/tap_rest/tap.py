@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -25,7 +25,7 @@ from singer_sdk.tap_base import CliTestOptionValue
 
 import tap_declarations
 from tap_rest.checkpoint import State
-from tap_rest.declaration import Bound, Declaration, Stream, load
+from tap_rest.declaration import Bound, Declaration, load
 from tap_rest.engine import Engine
 from tap_rest.errors import ConfigError, TapError
 from tap_rest.messages import Lane, Output, RawLane, singer_output, state_line
@@ -78,12 +78,9 @@ class DeclaredTap(Tap):
 
     _given: Mapping[str, Any] = {}
 
-    @property
-    def streams_declared(self) -> Mapping[str, Stream]:
-        return {} if self.declaration is None else self.declaration.streams
-
     def discover_streams(self) -> Sequence[DeclaredStream]:
-        return [DeclaredStream(self, name) for name in self.streams_declared]
+        streams = {} if self.declaration is None else self.declaration.streams
+        return [DeclaredStream(self, name, stream, partial(self.records, name)) for name, stream in streams.items()]
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Keeps STATE as it is; the engine reads it when it is needed."""

@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from tap_rest.component import Component
 from tap_rest.page import Page
 
 Action = Literal["ok", "empty", "retry", "wait", "reauth", "skip_record", "skip_partition", "fail_stream", "abort"]
@@ -37,7 +38,7 @@ class Verdict(msgspec.Struct, frozen=True):
     wait_seconds: float | None = None
 
 
-class BodyTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BodyTest(Component, frozen=True, kw_only=True):
     """A test of one value in the JSON body.
 
     Attributes:
@@ -56,7 +57,7 @@ class BodyTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return any(found == value and isinstance(found, bool) == isinstance(value, bool) for value in wanted)
 
 
-class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class When(Component, frozen=True, kw_only=True):
     """Tests that must all hold.
 
     Attributes:
@@ -95,7 +96,7 @@ class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.body is None or self.body.holds(page)
 
 
-class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Rule(Component, frozen=True, kw_only=True):
     """One line of `errors:`; the first whose tests hold decides.
 
     Attributes:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from tap_rest.component import Component
 from tap_rest.errors import ConfigError
 from tap_rest.paginators import Paginator, SinglePagePaginator
 from tap_rest.records import Records
@@ -21,11 +22,7 @@ Param = str | int | float | bool | list[str | int] | None
 """A parameter: a list is repeated, null takes back one that the API's defaults give."""
 
 
-class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A part of the file; keys that it does not know are mistakes."""
-
-
-class Setting(Strict, frozen=True, kw_only=True):
+class Setting(Component, frozen=True, kw_only=True):
     """One setting that a user gives.
 
     Attributes:
@@ -81,7 +78,7 @@ class Setting(Strict, frozen=True, kw_only=True):
         return text
 
 
-class Day(Strict, frozen=True, kw_only=True):
+class Day(Component, frozen=True, kw_only=True):
     """Which day a record belongs to: a hint for the archive.
 
     Attributes:
@@ -93,7 +90,7 @@ class Day(Strict, frozen=True, kw_only=True):
     tz: str = "UTC"
 
 
-class Timeouts(Strict, frozen=True, kw_only=True):
+class Timeouts(Component, frozen=True, kw_only=True):
     """Seconds that a request may take.
 
     Attributes:
@@ -107,7 +104,7 @@ class Timeouts(Strict, frozen=True, kw_only=True):
     total: float = 300.0
 
 
-class Check(Strict, frozen=True, kw_only=True):
+class Check(Component, frozen=True, kw_only=True):
     """One cheap request that proves the credentials.
 
     Attributes:
@@ -119,7 +116,7 @@ class Check(Strict, frozen=True, kw_only=True):
     params: dict[str, Param] = {}
 
 
-class Defaults(Strict, frozen=True, kw_only=True):
+class Defaults(Component, frozen=True, kw_only=True):
     """What may stand at the top, for all streams, and in a stream, for itself; merged key by key.
 
     Attributes:

@@ -22,7 +22,7 @@ class TargetArchive(Target):
 
     name = "target-archive"
     package_name = "daykeep"
-    capabilities = [PluginCapabilities.ABOUT]  # noqa: RUF012 - the SDK wants a list
+    capabilities = [PluginCapabilities.ABOUT]
     config_jsonschema = next(iter(msgspec.json.schema(Settings)["$defs"].values()))
 
     @classmethod

@@ -57,8 +57,9 @@ def parse(config: Mapping[str, Any]) -> Settings:
             )
     given = {name: value for name, value in config.items() if value is not None}
     try:
-        if str(given.get("day_field", "")).startswith("{"):  # Meltano and the environment know texts alone
-            given["day_field"] = msgspec.json.decode(given["day_field"])
+        field = given.get("day_field")
+        if isinstance(field, str) and field.startswith("{"):  # Meltano and the environment know texts alone
+            given["day_field"] = msgspec.json.decode(field)
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.DecodeError as error:
         message, _, place = str(error).partition(" - at `$.")

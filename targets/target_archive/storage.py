@@ -45,7 +45,7 @@ class LocalStorage:
                 with (self.root / path).open("rb") as file:
                     file.seek(start)
                     return file.read(length)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return None
 
     def names(self, folder: str) -> list[str]:

@@ -50,11 +50,11 @@ def measure(commands: list[list[str]], folder: Path, env: dict[str, str]) -> Cos
         source = process.stdout
         processes.append(process)
     cpu, peak = 0.0, 0.0
-    for process in processes:
+    for command, process in zip(commands, processes, strict=True):
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise SystemExit(f"{process.args} ended with {process.returncode}")
+            raise SystemExit(f"{command} ended with {process.returncode}")
         cpu += usage.ru_utime + usage.ru_stime
         peak = max(peak, usage.ru_maxrss / 1024)
     return Cost(cpu, time.monotonic() - started, peak)

@@ -11,7 +11,7 @@ from singer_sdk import typing as th
 OPEN = th.ObjectType(additional_properties=True)
 
 
-class Events(RESTStream):  # type: ignore[type-arg]
+class Events(RESTStream):
     name = "events"
     path = "/events"
     url_base = os.environ["BENCH_URL"]

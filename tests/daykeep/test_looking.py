@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_status_on_a_pipe_is_plain_text_with_a_calendar(root: Path) -> None:
 
 
 def test_coverage_is_not_rounded_up_to_all(tmp_path: Path) -> None:
-    claims = [("1990-01-01", "2020-01-01"), ("2020-01-02", "2020-01-04")]
+    claims = [("1990-01-01", "2020-01-01"), ("2020-01-02", "2999-01-01")]
     make_archive(tmp_path, "tap-a", dated_stream("visits", ["2000-01-01"], claims))
     assert "99.9%" in daykeep("status", "--root", tmp_path).stdout
 
@@ -161,10 +162,14 @@ def test_gaps_are_told_in_words_and_as_json(root: Path) -> None:
     ended = daykeep("gaps", "--root", root)
     assert ended.returncode == 0
     assert "tap-a visits: 2024-03-05: records are held, but no run has proved the days complete" in ended.stdout
-    assert json.loads(daykeep("gaps", "--root", root, "--json").stdout)[-1] == {
+    gaps = json.loads(daykeep("gaps", "--root", root, "--json").stdout)
+    proved_not = {
         "source": "tap-a", "stream": "visits", "first": "2024-03-05", "last": "2024-03-05", "days": 1,
         "reason": "records are held, but no run has proved the days complete",
     }  # fmt: skip
+    assert proved_not in gaps
+    yesterday = (datetime.now(UTC).date() - timedelta(days=1)).isoformat()
+    assert (gaps[-1]["first"], gaps[-1]["last"]) == ("2024-03-06", yesterday), "nobody has looked since"
     assert daykeep("gaps", "--root", root, "--source", "tap-b").stdout == "no gaps\n"
     assert daykeep("gaps", "--root", root, "--stream", "visit").returncode == 2
 

@@ -17,7 +17,6 @@ from target_archive.archive import Archive
 
 BIN = Path(sys.executable).parent
 SOURCE = "tap-sample"
-NOTHING_YET = {"bookmarks": {}}
 
 
 def expected() -> dict[str, Counter[bytes]]:

@@ -1,0 +1,9 @@
+"""What a part of a declaration is: a frozen value; its fields are its YAML keys, its methods its behaviour."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Component(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A part of a declaration; keys that it does not know are mistakes."""
