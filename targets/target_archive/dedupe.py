@@ -9,6 +9,8 @@ of one key are taken for equal once in 1.8e19 comparisons.
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable
 from typing import Any, Protocol
@@ -17,7 +19,8 @@ import msgspec
 
 from target_archive.fields import FieldReader, field_reader
 
-_MAX_ENTRIES = 300_000  # about 50 MB
+FRESH_ENTRIES = 300_000  # in dictionaries, about 110 bytes each
+FROZEN_ENTRIES = 4_000_000  # in arrays, 16 bytes each
 
 
 class Dedupe(Protocol):
@@ -31,33 +34,64 @@ class Dedupe(Protocol):
 
 
 class LatestVersion:
-    """The rule for streams with a key. `read_day` gives the archived lines of a day, oldest first."""
+    """The rule for streams with a key. `read_day` gives the archived lines of a day, oldest first.
+
+    A stream may be scattered over thousands of days, so what is known of a day is frozen into arrays now and then, and
+    the days that were loaded first are forgotten when there is too much of that.
+    """
 
     rule = "latest"
 
     def __init__(self, read_day: Callable[[str], list[bytes]], keys: tuple[str, ...]) -> None:
         self._read_day, self._read_key = read_day, field_reader(keys)
-        self._latest: dict[str, dict[int, int]] = {}
+        self._days: dict[str, _Versions] = {}
 
     def is_repeat(self, day: str, key: Hashable, line: bytes) -> bool:
-        latest = self._latest.get(day)
-        if latest is None:
-            latest = self._latest[day] = self._load(day)
+        versions = self._days.get(day)
+        if versions is None:
+            known = {hash(key_of(self._read_key, line)): hash(line) for line in self._read_day(day)}
+            versions = self._days[day] = _Versions(known)
         slot, content = hash(key), hash(line)
-        if latest.get(slot) == content:
+        if versions.latest(slot) == content:
             return True
-        latest[slot] = content
+        versions.fresh[slot] = content
         return False
 
     def trim(self, busy: Collection[str]) -> None:
-        entries = sum(map(len, self._latest.values()))
-        for day in [day for day in self._latest if day not in busy]:
-            if entries <= _MAX_ENTRIES:
+        if sum(len(versions.fresh) for versions in self._days.values()) > FRESH_ENTRIES:
+            for versions in self._days.values():
+                versions.freeze()
+        frozen = sum(len(versions.slots) for versions in self._days.values())
+        for day in [day for day in self._days if day not in busy]:
+            if frozen <= FROZEN_ENTRIES:
                 break
-            entries -= len(self._latest.pop(day))
+            frozen -= len(self._days.pop(day).slots)
 
-    def _load(self, day: str) -> dict[int, int]:
-        return {hash(key_of(self._read_key, line)): hash(line) for line in self._read_day(day)}
+
+class _Versions:
+    """The hash of the latest version for the hash of each key of a day: two sorted arrays, and what came since."""
+
+    __slots__ = ("contents", "fresh", "slots")
+
+    def __init__(self, known: dict[int, int]) -> None:
+        self.fresh = known
+        self.slots, self.contents = array("q"), array("q")
+        self.freeze()
+
+    def latest(self, slot: int) -> int | None:
+        content = self.fresh.get(slot)
+        if content is None and self.slots:
+            place = bisect_left(self.slots, slot)
+            if place < len(self.slots) and self.slots[place] == slot:
+                return self.contents[place]
+        return content
+
+    def freeze(self) -> None:
+        if self.fresh:
+            whole = dict(zip(self.slots, self.contents, strict=True)) | self.fresh
+            self.slots = array("q", sorted(whole))
+            self.contents = array("q", [whole[slot] for slot in self.slots])
+            self.fresh = {}
 
 
 class CopiesReadAgain:
