@@ -156,10 +156,10 @@ class Archiver:
         previous = self.sinks.get(message.stream)
         if previous and previous.facts == facts:
             return
-        dedupe: Dedupe = (
+        dedupe = (
             previous.dedupe
             if previous and previous.facts.key_properties == facts.key_properties
-            else self._start.dedupe(message.stream, facts)
+            else self._start.dedupe(message.stream, facts, in_mid_run=previous is not None)
         )
         self.sinks[message.stream] = Sink(
             facts, self._writer.lines[message.stream], dedupe, self._today, previous=previous
@@ -229,7 +229,7 @@ class Archiver:
         state, self._state = self._state, None
         self._writer.commit(state, dropped=self._news_dropped())
         self._committed = self._sizes_at_state
-        self._waiting_since = self._state_since if any(self._writer.lines.values()) else None
+        self._waiting_since = self._state_since if any(lines.lines for lines in self._writer.lines.values()) else None
         self._tell(state)
 
     def _commit_all(self) -> None:
@@ -285,7 +285,9 @@ class Start:
                 since = Counter()
         return since
 
-    def dedupe(self, stream: str, facts: StreamFacts) -> Dedupe:
+    def dedupe(self, stream: str, facts: StreamFacts, *, in_mid_run: bool) -> Dedupe:
+        """The rule for a stream. If it loses its key in mid-run its copies cannot be told apart, and all are kept."""
+
         def read_day(day: str) -> list[bytes]:
             try:
                 return self._log.read_day(stream, day)
@@ -294,6 +296,8 @@ class Start:
 
         if facts.key_properties:
             return LatestVersion(read_day, facts.key_properties)
+        if in_mid_run:
+            return CopiesReadAgain(lambda _: [], lambda _: 0, resumes_exactly=True, position="", start=None)
         exactly, start = self._position(stream)
         if self._since is None:
             self._since = self._lines_since(self._state) or Counter()

@@ -41,7 +41,7 @@ def archive(settings: Settings, input_descriptor: int, output_descriptor: int) -
     """Archive what comes until the input ends or a signal asks to stop; return the exit status."""
     run = os.environ.get("DAYKEEP_RUN_ID") or new_run_id()
     writing = open_writer(LocalStorage(settings.root), settings.source, run=run, compression=settings.compression)
-    with writing as writer, _stopping() as stop:
+    with _stopping() as stop, writing as writer:
         archiver = Archiver(writer, settings, lambda state: _tell(output_descriptor, state))
         progress = Progress(archiver)
         reader = LineReader(input_descriptor, stop.wakeup)

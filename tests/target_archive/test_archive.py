@@ -62,6 +62,13 @@ def test_however_runs_are_split_the_archive_is_the_same(
         archive_all(split, [SCHEMA, *map(message, numbers[begin:end])], commit_every=every)
     archive_all(split, [SCHEMA])
     assert held(whole) == held(split) == Counter(map(record, set(numbers)))
+    assert Archive(split, "tap").count("s") == len(set(numbers))
+
+
+def test_a_stream_that_loses_its_key_in_mid_run_keeps_every_copy(tmp_path: Path) -> None:
+    keyless = SCHEMA.replace(b'["id"]', b"[]")
+    archive_all(tmp_path, [SCHEMA, message(1), keyless, message(1), message(1)], commit_every=1)
+    assert held(tmp_path) == Counter({record(1): 3})
 
 
 def test_a_day_past_the_size_of_a_part_goes_on_in_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def without_dedupe(archiver: Archiver) -> None:
 
         def trim(self, _: Any) -> None: ...
 
-    archiver._start.dedupe = lambda *_: Never()  # type: ignore[method-assign]
+    archiver._start.dedupe = lambda *_, **__: Never()  # type: ignore[method-assign]
 
 
 SKIPPED = ["fsync packs", "fsync commits", "fsync model/s", "sync packs", "sync commits", "sync model/s"]
