@@ -89,7 +89,7 @@ class Archiver:
         for line in lines:
             try:
                 message = decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 odd = self._odd(line, str(error))
                 if odd is None:
                     continue
@@ -117,7 +117,7 @@ class Archiver:
     def _odd(self, line: bytes, reason: str) -> Message | None:
         try:
             return decode_odd(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self._bury(line, f"not a Singer message: {reason}")
             return None
 

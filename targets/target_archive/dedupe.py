@@ -146,7 +146,7 @@ class CopiesReadAgain:
             return True
         try:
             return bool(self._read_position(line)[0] >= self._start)
-        except (TypeError, msgspec.DecodeError):
+        except (TypeError, msgspec.DecodeError, RecursionError):
             return False  # its place is unknown: a possible repeat is kept rather than a record lost
 
 
@@ -154,7 +154,7 @@ def key_of(read_key: FieldReader, line: bytes) -> Hashable:
     """What identifies a record's key; all records that cannot be read share one."""
     try:
         return hashable(read_key(line))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return ()
 
 

@@ -82,8 +82,8 @@ class Sink:
             line = bytes(record)
             try:
                 key = read(line)
-            except msgspec.DecodeError:
-                key = no_fields  # it is not an object; it is kept all the same
+            except (msgspec.DecodeError, RecursionError):
+                key = no_fields  # it is not an object, or too deep to look into; it is kept all the same
             if read_on:
                 day = read_on
             else:

@@ -70,13 +70,12 @@ class Writer:
         self._recover()
 
     def declare(self, stream: str, facts: StreamFacts) -> StreamFacts:
-        """Note what a SCHEMA said; it stands in the next commit if it is news."""
+        """Note what a SCHEMA said; it stands in the next commit if it is news. A new stream is given its folder."""
         known = self.log.streams | self._new_facts
-        folder = (
-            known[stream].folder
-            if stream in known
-            else layout.folder_for(stream, [other.folder for other in known.values()])
-        )
+        if stream in known:
+            folder = known[stream].folder
+        else:
+            folder = facts.folder or layout.folder_for(stream, [other.folder for other in known.values()])
         facts = msgspec.structs.replace(facts, folder=folder)
         if facts != known.get(stream):
             self._new_facts[stream] = facts

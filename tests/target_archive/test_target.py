@@ -171,6 +171,8 @@ def test_odd_lines_are_passed_over_or_kept_as_dead_letters(tmp_path: Path) -> No
     assert list(archive.lines("events", "undated")) == [b"7"]
     assert "dead_letters" in last_words(result)
     assert not any(name.startswith("_") for name in archive.streams())
+    assert len(list((tmp_path / "default/_meta/dead_letters").glob("*.jsonl.gz"))) == 1
+    assert {path.name for path in (tmp_path / "default").iterdir()} == {"_meta", "events"}
 
 
 @pytest.mark.case("B1")
