@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from daykeep.cli import main
-from tap_rest import auth, paginators, records
+from tap_rest import auth, formats, paginators, records
 from tap_rest.declaration import load
 from target_archive.settings import Settings
 
@@ -44,7 +44,7 @@ def test_the_other_yaml_blocks_are_yaml() -> None:
     assert all(yaml.safe_load(block) for block in BLOCKS)
 
 
-@pytest.mark.parametrize("union", [paginators.Paginator, auth.Auth, records.Records])
+@pytest.mark.parametrize("union", [paginators.Paginator, auth.Auth, records.Records, formats.Format])
 def test_readme_names_every_component(union: object) -> None:
     for component in typing.get_args(union):
         assert (

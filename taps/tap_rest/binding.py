@@ -92,6 +92,8 @@ class BoundStream(msgspec.Struct, frozen=True, kw_only=True):
             if not any(slot in absent for text in texts(value) for slot, _ in slots(text))
         }
         headers = [pair for pair in filled(stream.headers, values, f"{where}.headers").items() if pair[1] is not None]
+        if stream.format.accept and "accept" not in {name.lower() for name, _ in headers}:
+            headers.append(("Accept", stream.format.accept))
         body = filled(stream.body, values, f"{where}.body")
         if body is not None and "content-type" not in {name.lower() for name, _ in headers}:
             headers.append(("Content-Type", "application/json"))

@@ -7,7 +7,7 @@ program, of another version, damaged) is left aside with a warning, always towar
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -126,9 +126,8 @@ class State:
         self.given: Mapping[str, Any] = given or {}
         self.warnings: list[str] = []
         self._now = now
-        self._secrets = [
-            form for text in secrets if len(text) >= 4 for form in {text, quote(text), quote(text, safe="")}
-        ]
+        self._secrets: list[str] = []
+        self.learn(secrets)
         rest = copy.deepcopy({name: value for name, value in self.given.items() if name != "claims"})
         bookmarks = rest.get("bookmarks", {})
         if not isinstance(bookmarks, dict):
@@ -250,6 +249,12 @@ class State:
             self.warnings.append(f"{stream}: STATE has no object for it: everything is read again")
             self._value["bookmarks"][stream] = found = {}
         return found
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Keeps these texts out of STATE too from now on."""
+        self._secrets += [
+            form for text in secrets if len(text) >= 4 for form in {text, quote(text), quote(text, safe="")}
+        ]
 
     def _secret(self, text: str) -> bool:
         return any(form in text for form in self._secrets)

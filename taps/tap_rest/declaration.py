@@ -7,6 +7,7 @@ bound.streams[name].request(start=…)   the first request of a unit, before `pa
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ from tap_rest.binding import (
 )
 from tap_rest.limits import Limit
 from tap_rest.replication import SLOT, Format, slots
+from tap_rest.signing import SLOTS as SIGNED_SLOTS
 from tap_rest.vocabulary import COMMON_SETTINGS, Check, Defaults, Name, Setting, Stream
 from tap_rest.yaml_source import KeyPath, Mistake, Source, did_you_mean, mistakes, read
 
@@ -83,7 +85,8 @@ class Declaration(Defaults, frozen=True, kw_only=True):
         hidden = {f"settings.{name}" for name, setting in self.settings.items() if setting.sensitive}
         shown = {name: text for name, text in values.items() if name not in hidden}
         base_url = checked_url(filled(self.base_url, shown, "base_url"))
-        auth: Auth = converted(filled(msgspec.to_builtins(self.auth), values, "auth"), Auth, "auth")
+        signed = {slot: f"{{{slot}}}" for slot in SIGNED_SLOTS}  # put in when a request is signed
+        auth: Auth = converted(filled(msgspec.to_builtins(self.auth), {**signed, **values}, "auth"), Auth, "auth")
         secrets = {*auth.secrets(), *(text for name, text in values.items() if name in hidden)}
         return Bound(
             name=self.name,
@@ -113,8 +116,8 @@ def language_schema() -> dict[str, Any]:
         part = parts[kind.__name__]
         part["description"] = " ".join((kind.__doc__ or "").partition("Attributes:")[0].split())
         for base in kind.__mro__:  # options that all paginators have are described once
-            attributes = (base.__doc__ or "").partition("Attributes:")[2]
-            for name, text in re.findall(r"^ {8}(\w+): (.+(?:\n {12}.+)*)", attributes, re.MULTILINE):
+            attributes = inspect.cleandoc(base.__doc__ or "").partition("Attributes:")[2]
+            for name, text in re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", attributes, re.MULTILINE):
                 part["properties"][_encoded(kind, name)].setdefault("description", " ".join(text.split()))
     partial = {
         "type": "object",
@@ -123,6 +126,7 @@ def language_schema() -> dict[str, Any]:
     for name in ("Declaration", "Stream"):
         parts[name]["properties"]["records"]["anyOf"] += [{"type": "string"}, partial]
         parts[name]["properties"]["paginator"]["anyOf"] += [partial]
+        parts[name]["properties"]["format"]["anyOf"] += [partial]
     parts["Stream"]["required"] = ["path"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": "#/$defs/Declaration", "$defs": parts}
 
@@ -183,6 +187,7 @@ def _text_mistakes(text: str, data: dict[str, Any], path: KeyPath) -> Iterator[M
     known = {f"settings.{name}" for name in declared or {}} | ({"api_version"} if data.get("api_version") else set())
     part = path[2] if len(path) > 2 and path[0] == "streams" else path[0] if path else ""
     known |= set(ENGINE_SLOTS) if part in TEMPLATES else set()
+    known |= set(SIGNED_SLOTS) if path == ("auth", "message") else set()
     known |= {"cursor"} if path[-1:] == ("next_path",) else set()
     for slot, how in slots(text):
         if slot not in known:

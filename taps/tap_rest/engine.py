@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import backoff
@@ -17,18 +18,29 @@ import msgspec
 
 from tap_rest.checkpoint import State, Unit
 from tap_rest.declaration import Bound, BoundStream
-from tap_rest.errors import PaginationLoop, Postponed, RequestRefused, TapError, UnexpectedPage
+from tap_rest.errors import (
+    CredentialsRefused,
+    NoAnswer,
+    PaginationLoop,
+    Postponed,
+    RequestRefused,
+    TapError,
+    UnexpectedPage,
+)
 from tap_rest.evidence import Walk
+from tap_rest.fields import include
+from tap_rest.flow import TokenUnavailable
 from tap_rest.limits import Limiter
 from tap_rest.messages import Lane, state_line
 from tap_rest.page import Page
 from tap_rest.paginators import End
-from tap_rest.records import include
+from tap_rest.reading import read
 from tap_rest.redaction import Redactor
 from tap_rest.replication import moment
-from tap_rest.request import Request
+from tap_rest.request import Private, Request
 from tap_rest.signals import Waiter
-from tap_rest.transport import Transport, TransportError
+from tap_rest.tokens import RunTokens, token_file
+from tap_rest.transport import Sender, TransportError, current_stream
 from tap_rest.verdicts import Verdict, judge
 from tap_rest.vocabulary import Timeouts
 
@@ -43,10 +55,6 @@ FINGERPRINTS = 1_000_000
 PROGRESS_EVERY = 5.0
 
 log = logging.getLogger(__name__)
-
-
-class CredentialsRefused(RequestRefused):
-    """No other stream would fare better."""
 
 
 class RunAborted(TapError):
@@ -102,6 +110,9 @@ class Engine:
         start_date: Where incremental streams without a bookmark begin.
         end_date: Where they end, exclusive, if the API can be asked so.
         max_wait: Seconds that a single request may spend waiting for limits before the run is postponed.
+        token_store: Folder of tokens that must outlive the run; None for where the user's programs keep such things.
+        limit: Records of each stream to look at, instead of reading all; None for all.
+        redactor: Masks secrets; it learns those that come up.
     """
 
     def __init__(
@@ -111,16 +122,20 @@ class Engine:
         state: State,
         lane: Lane,
         clock: Waiter,
-        transport: Transport,
+        transport: Sender,
         start_date: str | None = None,
         end_date: str | None = None,
         max_wait: float = 3600.0,
+        token_store: str | None = None,
+        limit: int | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         self.summary = Summary()
         self._bound, self._state, self._lane, self._clock, self._transport = bound, state, lane, clock, transport
-        self._start_date, self._end_date, self._max_wait = start_date, end_date, max_wait
-        self._limiter = Limiter(bound.limits, clock)
-        self._redactor = Redactor(bound.secrets)
+        self._start_date, self._end_date, self._max_wait, self._limit = start_date, end_date, max_wait, limit
+        self._limiter = Limiter(bound.limits, clock, bound.base_url)
+        self._redactor = redactor or Redactor(bound.secrets)
+        self._tokens = RunTokens(clock, (self._redactor.learn, state.learn), token_file(bound, token_store))
         self._waited = 0.0
         self._told = clock.monotonic()
 
@@ -135,13 +150,13 @@ class Engine:
             for stream in streams:
                 self._lane.begin(stream)
                 try:
-                    self.sync(stream)
+                    self.sync(stream) if self._limit is None else self.look(stream, self._limit)
                 except Postponed:
                     raise
                 except TapError as error:
                     self.summary.failed.append(stream.name)
                     if self._pointless(error):
-                        raise
+                        raise self._masked(error) from None
                     log.error("%s", self._said(stream, error))  # noqa: TRY400 - for people, who need no traceback
         finally:
             log.info("%s", self.summary)
@@ -186,6 +201,28 @@ class Engine:
         self._give_up(unit, walk, restart=True)
         raise UnexpectedPage(f"ended incomplete: {problem}", where=stream.name)
 
+    def look(self, stream: BoundStream, limit: int) -> None:
+        """Writes so many records from the bookmark on. No bookmark moves, the claim is partial. Raises TapError."""
+        if (unit := self._unit(stream)) is None:
+            return
+        walk, shown = Walk(stream), Walk(stream)
+        for page, _ in self.pages(unit, walk, stream.declared.paginator.first(unit.request)):
+            records = self._emitted(stream, page)[: limit - shown.evidence.records]
+            shown.add(records, walk.evidence.declared_total)
+            self.summary.pages += 1
+            self.summary.records += len(records)
+            self._lane.page(stream, records, self._clock.now(), b"")
+            if shown.evidence.records == limit:
+                break
+        shown.evidence.requests = walk.evidence.requests
+        shown.finish("limit")
+        self._give_up(unit, shown, restart=False)
+
+    def first(self, stream: BoundStream) -> Request | None:
+        """The first request of a stream from its bookmark on; None where there is nothing to read."""
+        unit = self._unit(stream)
+        return None if unit is None else stream.declared.paginator.first(unit.request)
+
     def records(self, stream: BoundStream) -> Iterator[bytes]:
         """The records of a stream from its bookmark on, for those who write them themselves."""
         unit = self._unit(stream)
@@ -195,11 +232,14 @@ class Engine:
 
     def check(self, request: Request) -> None:
         """Proves the credentials with one request. Raises TapError."""
-        page = self._exchange(request, self._bound.timeouts)
-        verdict = judge(page, now=self._clock.now())
-        if verdict.kind != "ok":
-            refusal = self._refusal(page, verdict)
-            raise refusal.error if isinstance(refusal, _Again) else refusal
+        try:
+            page = self._exchange(request, self._bound.timeouts)
+            verdict = judge(page, now=self._clock.now())
+            if verdict.kind != "ok":
+                refusal = self._refusal(page, verdict)
+                raise refusal.error if isinstance(refusal, _Again) else refusal
+        except TapError as error:
+            raise self._masked(error) from None
 
     def _read(self, unit: Unit, walk: Walk, request: Request) -> End:
         """Walks through a unit once, writing each page. What is written stays, whatever happens after."""
@@ -249,10 +289,12 @@ class Engine:
         """One page and what follows it, asked for until it is whole, fresh and as declared, within tries and time."""
         waits = backoff.expo(max_value=60)
         next(waits)
+        current_stream.set(stream.name)
         self._waited, began, failed = 0.0, self._clock.monotonic(), 0
         while True:
             self._clock.check()
-            self._pause(self._limiter.acquire(request), "the rate limit")
+            while (hold := self._limiter.acquire(request)) is not None:
+                self._pause(hold.seconds, hold.reason)
             walk.evidence.requests += 1
             self.summary.requests += 1
             try:
@@ -275,10 +317,12 @@ class Engine:
         try:
             page = self._exchange(request, stream.declared.timeouts)
         except TransportError as error:
+            self._limiter.failed(request)
             unknown = error.kind == "connect" and not self.summary.pages
             raise (_Again(error, tries=FIRST_TRIES if unknown else TRIES) if error.retriable else error) from None
-        self._limiter.observe(page)
-        verdict = judge(page, stream.declared.errors, now=self._clock.now())
+        except TokenUnavailable as error:
+            raise _Again(error, limited=error.wait_seconds is not None, wait=error.wait_seconds) from None
+        page, verdict = self._understood(stream, page)
         if verdict.kind == "empty":
             return page, End("empty")
         if verdict.kind in ("skip_record", "skip_partition"):
@@ -286,7 +330,6 @@ class Engine:
         if verdict.kind != "ok":
             raise self._refusal(page, verdict)
         try:
-            page = _lightened(page, stream.declared.records.slices(page.body))
             following = stream.declared.paginator.next(request, page)
         except UnexpectedPage as error:
             raise _Again(error) from None
@@ -302,16 +345,33 @@ class Engine:
             raise _Again(PaginationLoop(f"page {len(asked)} {problem}", where=stream.name), tries=STALE_TRIES)
         return page, following
 
+    def _understood(self, stream: BoundStream, page: Page) -> tuple[Page, Verdict]:
+        """What a page means, and where it is ok, the page with its records."""
+        now = self._clock.now()
+        verdict = judge(page, stream.declared.errors, now=now, empty_ok=stream.declared.format.takes_nothing)
+        self._limiter.observe(page, verdict)
+        if verdict.kind == "ok":
+            try:
+                return read(page, stream.declared, verdict, now)
+            except UnexpectedPage as error:
+                raise _Again(error) from None
+        return page, verdict
+
     def _exchange(self, request: Request, timeouts: Timeouts) -> Page:
         """The request signed and sent, as often as auth wants to."""
-        flow = self._bound.auth.flow(request)
-        signed = next(flow)
-        while True:
-            page = self._transport.send(request, signed, timeouts)
-            try:
-                signed = flow.send(page)
-            except StopIteration:
-                return page
+        with closing(self._bound.auth.flow(request, self._tokens)) as flow:
+            signed = next(flow)
+            while True:
+                shown = Private(signed.url, signed.method) if isinstance(signed, Private) else request
+                try:
+                    page = self._transport.send(shown, signed, timeouts)
+                except NoAnswer as error:
+                    signed = flow.throw(error)
+                    continue
+                try:
+                    signed = flow.send(page)
+                except StopIteration:
+                    return page
 
     def _refusal(self, page: Page, verdict: Verdict) -> Exception:
         """What to raise for a page that is not one."""
@@ -380,20 +440,12 @@ class Engine:
             "%s: %s, %s records on %s pages", unit.stream.name, done, f"{evidence.records:,}", f"{evidence.pages:,}"
         )
 
+    def _masked(self, error: TapError) -> TapError:
+        """The error without secrets, which a server may have put into its own words."""
+        error.problem, error.where, error.hint = map(self._redactor.text, (error.problem, error.where, error.hint))
+        return error
+
     def _said(self, stream: BoundStream, error: TapError) -> str:
         """An error as it may be shown."""
         text = self._redactor.text(str(error))
         return text if text.startswith(stream.name) else f"{stream.name}: {text}"
-
-
-def _lightened(page: Page, records: Sequence[bytes]) -> Page:
-    """The page with its records, and a body in which they are left out: whatever is looked up there is around them.
-
-    Only where they provably stand side by side in the body; else the body stays as it is.
-    """
-    body = page.body
-    if len(records) > 1:
-        first, last = body.find(records[0]), body.rfind(records[-1])
-        if last + len(records[-1]) - first == len(records) - 1 + sum(map(len, records)):
-            body = body[:first] + body[last + len(records[-1]) :]
-    return msgspec.structs.replace(page, body=body, records=records)

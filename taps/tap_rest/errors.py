@@ -4,6 +4,8 @@ TapError
 ├ DeclarationError   a mistake in a declaration, found before any request
 ├ ConfigError        a setting that is missing or has a value it may not have
 ├ RequestRefused     the API said no (401, 403, other 4xx): asking again would not help
+│ └ CredentialsRefused   and would say no to every other stream
+├ NoAnswer           no whole answer came
 ├ UnexpectedPage     a body that is not what was declared: asked again first, then fatal for the stream
 ├ PaginationLoop     the same request twice in one unit
 └ Postponed          the API asks to come back later than `max_wait`
@@ -58,6 +60,20 @@ class ConfigError(TapError):
 
 class RequestRefused(TapError):
     pass
+
+
+class CredentialsRefused(RequestRefused):
+    """No other stream would fare better."""
+
+
+class NoAnswer(TapError):
+    """No whole answer came.
+
+    Attributes:
+        arrived: The request may have reached the server, which then may have done what it was asked.
+    """
+
+    arrived = True
 
 
 class UnexpectedPage(TapError):

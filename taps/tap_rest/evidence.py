@@ -18,7 +18,7 @@ import msgspec
 from isal import isal_zlib
 
 from tap_rest.declaration import BoundStream
-from tap_rest.records import KeyReader
+from tap_rest.fields import KeyReader
 
 KEYS_COUNTED = 1_000_000
 _ENDLESS = 1 << 64

@@ -1,28 +1,34 @@
 """Records selectors: where the records are in a body, and how they are sliced out without being parsed.
 
-A slice is the API's own bytes. The only change ever made is to white space between the tokens of a record that spans
-several lines, since a record must fit on one. What is decoded are single fields, by compiled readers.
+A slice is the API's own bytes. The only change ever made to it is to white space between the tokens of a record that
+spans several lines, since a record must fit on one. Where an API has no object for a record (a list of bare values, a
+table), one is composed: member by member, each value the API's own bytes.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
-from functools import lru_cache
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from tap_rest.component import Component
 from tap_rest.errors import UnexpectedPage
-from tap_rest.page import BOM, compiled, decoded, members, slice_at
+from tap_rest.fields import include
+from tap_rest.json_text import (
+    BOM,
+    check_utf8,
+    check_whole,
+    compiled,
+    composed,
+    decoded,
+    elements,
+    entries,
+    members,
+    on_one_line,
+    quoted,
+    slice_at,
+)
 
-_RAW = msgspec.json.Decoder(msgspec.Raw)
-_LIST = msgspec.json.Decoder(list[msgspec.Raw])
-_MAP = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_SPACE = re.compile(rb'("(?:[^"\\]|\\.)*+")|[ \t\r\n]+', re.DOTALL)
 _KINDS = {b"{": "an object", b"[": "a list", b'"': "a text", b"n": "null", b"t": "a boolean", b"f": "a boolean"}
 
 
@@ -36,93 +42,107 @@ class RecordsKind(Component, frozen=True, kw_only=True):
             UnexpectedPage: The body is not whole UTF-8 JSON, or is not shaped as declared.
         """
         text = body.removeprefix(BOM)
-        if not text.isascii():
-            _check_utf8(text)
-        try:
-            found = self._sliced(text)
-        except msgspec.ValidationError:
-            raise self._mismatch(text) from None
-        except (msgspec.DecodeError, RecursionError):
-            found = self._scanned(text)
+        check_utf8(text)
+        found = self._found(text)
         for index, record in enumerate(found):
             if memoryview(record)[0] != 0x7B:
-                raise UnexpectedPage(f"record {index} is {_kind(bytes(record))}, not an object")
+                raise UnexpectedPage(f"record {index} is {_kind(bytes(record))}, not an object", hint=self._remedy)
         if b"\n" in text or b"\r" in text:
-            return [_on_one_line(bytes(record)) for record in found]
+            return [on_one_line(bytes(record)) for record in found]
         return found
 
-    def _sliced(self, text: bytes) -> Sequence[bytes]:
+    @property
+    def composes(self) -> bool:
+        """Whether a record is an object that the API itself does not have."""
+        return False
+
+    @property
+    def _remedy(self) -> str:
+        return ""
+
+    def _found(self, text: bytes) -> Sequence[bytes]:
         raise NotImplementedError
 
-    def _scanned(self, text: bytes) -> Sequence[bytes]:
-        raise NotImplementedError
 
-    def _mismatch(self, text: bytes) -> UnexpectedPage:
-        raise NotImplementedError
+class EntriesKind(RecordsKind, frozen=True, kw_only=True):
+    """Each entry of a list or an object is a record.
+
+    Attributes:
+        value_as: For entries that are no objects: each entry becomes an object whose one member has this name, `7` →
+            `{"value":7}`; empty: an entry must be an object.
+    """
+
+    value_as: str = ""
+
+    @property
+    def composes(self) -> bool:
+        return bool(self.value_as)
+
+    @property
+    def _remedy(self) -> str:
+        return "`value_as` makes records of bare values"
+
+    def _records(self, values: Sequence[bytes], named: Mapping[str, str]) -> Sequence[bytes]:
+        if self.value_as:
+            name = quoted(self.value_as)
+            values = [composed([(name, value)]) for value in values]
+        if not named:
+            return values
+        extra = {name: quoted(text) for name, text in named.items()}
+        return [include(bytes(value), extra) if memoryview(value)[0] == 0x7B else value for value in values]
 
 
-class RootRecords(RecordsKind, tag="root", frozen=True, kw_only=True):
+class RootRecords(EntriesKind, tag="root", frozen=True, kw_only=True):
     """The body itself is the list of records; short form `$`."""
 
-    def _sliced(self, text: bytes) -> Sequence[bytes]:
-        return _LIST.decode(text)
-
-    def _scanned(self, text: bytes) -> Sequence[bytes]:
-        _check_json(text)
-        if text.lstrip()[:1] != b"[":
-            raise self._mismatch(text)
-        return [value for _, value in members(text)]
-
-    def _mismatch(self, text: bytes) -> UnexpectedPage:
-        return _not_there(text, "$", "a list")
+    def _found(self, text: bytes) -> Sequence[bytes]:
+        if (found := _straight(text, ())) is None:
+            check_whole(text)
+            found = _listed(text, text, "$")
+        return self._records(found, {})
 
 
-class PathRecords(RecordsKind, tag="path", frozen=True, kw_only=True):
+class PathRecords(EntriesKind, tag="path", frozen=True, kw_only=True):
     """A list somewhere in the body; short form: the path itself.
 
     Attributes:
-        path: Dotted path to the list, `data.items`.
+        path: Dotted path to the list, `data.items`; `*` stands for every member of an object or element of a list:
+            `data.*.items`, `near_earth_objects.*`.
+        key_as: Members that take the names (in a list: the positions) found at each `*`, in order, where a record has
+            none of that name; for maps whose names say something, such as dates.
         missing_ok: Whether null or nothing at that path means no records; otherwise it is an error.
     """
 
     path: str
+    key_as: list[str] = []
     missing_ok: bool = False
 
-    def _sliced(self, text: bytes) -> Sequence[bytes]:
+    def __post_init__(self) -> None:
+        if len(self.key_as) > (stars := self.path.split(".").count("*")):
+            raise ValueError(f"`key_as` names {len(self.key_as)} members, but `path` has {stars} `*`")
+
+    def _found(self, text: bytes) -> Sequence[bytes]:
         keys = tuple(self.path.split("."))
-        found = compiled(keys, list[msgspec.Raw]).decode(text)
-        for _ in keys:
-            if found is None:
-                break
-            found = found.v
-        if found is None:
-            return self._absent(text)
-        records: Sequence[bytes] = found
+        if (found := _straight(text, keys)) is not None:
+            return self._records(found, {})
+        check_whole(text)
+        records: list[bytes] = []
+        for way, names, value in _places(text, keys):
+            if value is None and self.missing_ok:
+                continue
+            try:
+                values = elements(value or b"")
+            except ValueError:
+                raise _not_there(text, ".".join(way), "a list") from None
+            records += self._records(values, dict(zip(self.key_as, names, strict=False)))
         return records
 
-    def _scanned(self, text: bytes) -> Sequence[bytes]:
-        _check_json(text)
-        found = slice_at(text, self.path)
-        if found in (None, b"null"):
-            return self._absent(text)
-        if not found or found[:1] != b"[":
-            raise self._mismatch(text)
-        return [value for _, value in members(found)]
 
-    def _absent(self, text: bytes) -> Sequence[bytes]:
-        if self.missing_ok:
-            return ()
-        raise self._mismatch(text)
-
-    def _mismatch(self, text: bytes) -> UnexpectedPage:
-        return _not_there(text, self.path, "a list")
-
-
-class ObjectMapRecords(RecordsKind, tag="object_map", frozen=True, kw_only=True):
+class ObjectMapRecords(EntriesKind, tag="object_map", frozen=True, kw_only=True):
     """An object whose values are the records: `{"id1": {…}, "id2": {…}}`.
 
     Attributes:
-        path: Dotted path to the object; `$` is the body itself.
+        path: Dotted path to the object, `*` as for lists; `$` is the body itself.
         key_as: Member that takes the name of each entry, where the record has none of that name; empty: dropped.
         missing_ok: Whether null or nothing at that path means no records; otherwise it is an error.
     """
@@ -131,141 +151,170 @@ class ObjectMapRecords(RecordsKind, tag="object_map", frozen=True, kw_only=True)
     key_as: str = ""
     missing_ok: bool = False
 
-    def _sliced(self, text: bytes) -> Sequence[bytes]:
-        _RAW.decode(text)
-        found = slice_at(text, self.path)
-        if found in (None, b"null"):
-            return self._absent(text)
-        return self._keyed(_MAP.decode(found or b"").items())
-
-    def _scanned(self, text: bytes) -> Sequence[bytes]:
-        _check_json(text)
-        found = slice_at(text, self.path)
-        if found in (None, b"null"):
-            return self._absent(text)
-        if not found or found.lstrip()[:1] != b"{":
-            raise self._mismatch(text)
-        return self._keyed(members(found))
-
-    def _keyed(self, entries: Any) -> Sequence[bytes]:
-        if not self.key_as:
-            return [value for _, value in entries]
-        return [
-            include(record, {self.key_as: json.dumps(name, ensure_ascii=False).encode()})
-            if (record := bytes(value))[:1] == b"{"
-            else record
-            for name, value in entries
-        ]
-
-    def _absent(self, text: bytes) -> Sequence[bytes]:
-        if self.missing_ok:
-            return ()
-        raise self._mismatch(text)
-
-    def _mismatch(self, text: bytes) -> UnexpectedPage:
-        return _not_there(text, self.path, "an object")
+    def _found(self, text: bytes) -> Sequence[bytes]:
+        check_whole(text)
+        records: list[bytes] = []
+        for way, _, value in _places(text, _steps(self.path)):
+            if value is None and self.missing_ok:
+                continue
+            if value is None or bytes(value).lstrip()[:1] != b"{":
+                raise _not_there(text, ".".join(way) or "$", "an object")
+            for name, entry in entries(value):
+                records += self._records([entry], {self.key_as: name} if self.key_as else {})
+        return records
 
 
-Records = PathRecords | RootRecords | ObjectMapRecords
+class TableRecords(RecordsKind, tag="table", frozen=True, kw_only=True):
+    """Rows without names: `{"columns": ["id", "at"], "rows": [[1, "x"], …]}`; each record is composed.
 
-
-class KeyReader:
-    """Reads a few fields of every record of a page in one pass, at about half a microsecond a record.
-
-    Values are str, int, Decimal (a number with a point or an exponent keeps its digits), bool, list, dict, or None
-    for null and absent fields; the record as a whole is never decoded. `fields` may be dotted paths.
+    Attributes:
+        rows: Dotted path to the list of rows; `$` is the body itself.
+        columns: Dotted path to the columns' names, with `*` where they are objects (`fields.*.name`); empty: the first
+            row holds them.
+        names: The names, where the answer does not say them.
     """
 
-    def __init__(self, fields: Sequence[str]) -> None:
-        self._paths = [tuple(field.split(".")) for field in fields]
-        self._roots = list(dict.fromkeys(path[0] for path in self._paths))
-        names = {f"f{index}": root for index, root in enumerate(self._roots)}
-        keys = msgspec.defstruct("Keys", [(name, Any, None) for name in names], rename=names)
-        self._page = msgspec.json.Decoder(list[keys], float_hook=Decimal)  # type: ignore[valid-type]
+    rows: str = "$"
+    columns: str = ""
+    names: list[str] = []
 
-    def read(self, records: Sequence[bytes]) -> list[tuple[Any, ...]]:
-        """One tuple for each record, one value for each field, in order."""
-        try:
-            found = [msgspec.structs.astuple(keys) for keys in self._page.decode(b"[" + b",".join(records) + b"]")]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            found = [self._slowly(bytes(record)) for record in records]
-        if all(len(path) == 1 for path in self._paths) and len(self._roots) == len(self._paths):
-            return found
-        where = [(self._roots.index(path[0]), path[1:]) for path in self._paths]
-        return [tuple(_walked(values[index], rest) for index, rest in where) for values in found]
+    def __post_init__(self) -> None:
+        if self.columns and self.names:
+            raise ValueError("the columns' names are either declared in `names` or found at `columns`")
 
-    def _slowly(self, record: bytes) -> tuple[Any, ...]:
-        try:
-            known = dict(members(record))
-        except ValueError:
-            known = {}
-        return tuple(decoded(known[root], exact=True) if root in known else None for root in self._roots)
+    @property
+    def composes(self) -> bool:
+        return True
+
+    def _found(self, text: bytes) -> Sequence[bytes]:
+        check_whole(text)
+        rows = [_listed(text, row, _below(self.rows, index)) for index, row in enumerate(_list_at(text, self.rows))]
+        if self.names:
+            heads: Sequence[bytes] = [quoted(name) for name in self.names]
+        elif not self.columns:
+            if not rows:
+                raise UnexpectedPage("the table has no row with the columns' names")
+            heads = rows.pop(0)
+        elif "*" in self.columns:
+            heads = [value or b"" for _, _, value in _places(text, _steps(self.columns))]
+        else:
+            heads = _list_at(text, self.columns)
+        names = _checked_names(heads)
+        for index, row in enumerate(rows):
+            if len(row) != len(names):
+                raise UnexpectedPage(f"row {index} has {len(row)} values for {len(names)} columns")
+        return [composed(zip(names, row, strict=True)) for row in rows]
 
 
-def include(record: bytes, extra: Mapping[str, bytes]) -> bytes:
-    """The record with these members (JSON text) spliced in front, where it has no member of that name."""
+class ColumnsRecords(RecordsKind, tag="columns", frozen=True, kw_only=True):
+    """Columns side by side: `{"time": ["a", "b"], "value": [1, 2]}`; each record is composed of one value of each.
+
+    Attributes:
+        path: Dotted path to the object whose members are the columns; `$` is the body itself.
+        names: The members that are columns, where there are others as well; empty: all.
+    """
+
+    path: str = "$"
+    names: list[str] = []
+
+    @property
+    def composes(self) -> bool:
+        return True
+
+    def _found(self, text: bytes) -> Sequence[bytes]:
+        check_whole(text)
+        ((way, _, value),) = list(_places(text, _steps(self.path)))
+        if value is None or bytes(value).lstrip()[:1] != b"{":
+            raise _not_there(text, ".".join(way) or "$", "an object")
+        known = [pair for pair in entries(value) if not self.names or pair[0] in self.names]
+        names = _checked_names([quoted(name) for name, _ in known])
+        if absent := [name for name in self.names if quoted(name) not in names]:
+            raise UnexpectedPage(f"{self.path} has no column {absent[0]}", hint=_names(value))
+        columns = [_listed(text, column, _below(self.path, name)) for name, column in known]
+        if len({len(column) for column in columns}) > 1:
+            sizes = ", ".join(f"{name} {len(column)}" for (name, _), column in zip(known, columns, strict=True))
+            raise UnexpectedPage(f"the columns at {self.path} are not of one length", hint=sizes)
+        return [composed(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+Records = PathRecords | RootRecords | ObjectMapRecords | TableRecords | ColumnsRecords
+
+
+def _steps(path: str) -> tuple[str, ...]:
+    return () if path == "$" else tuple(path.split("."))
+
+
+def _straight(text: bytes, keys: tuple[str, ...]) -> Sequence[bytes] | None:
+    """The list at a path, read in one pass; None where it takes a closer look.
+
+    That is where a name may stand twice on the way, which JSON readers answer by silently taking one of them.
+    """
+    if keys and (b"\\u" in text or not all(text.count(b'"%b"' % key.encode()) == 1 for key in keys)):
+        return None
     try:
-        present = _presence(tuple(extra)).decode(record)
-        absent = [name for index, name in enumerate(extra) if getattr(present, f"f{index}") is msgspec.UNSET]
+        found = compiled(keys, list[msgspec.Raw]).decode(text)
     except (msgspec.DecodeError, RecursionError):
-        known = {name for name, _ in members(record)}
-        absent = [name for name in extra if name not in known]
-    if not absent:
-        return record
-    spliced = b",".join(json.dumps(name, ensure_ascii=False).encode() + b":" + extra[name] for name in absent)
-    rest = record[1:].lstrip()
-    return b"{" + spliced + (b"" if rest.startswith(b"}") else b",") + rest
+        return None
+    for _ in keys:
+        if found is None:
+            return None
+        found = found.v
+    records: Sequence[bytes] | None = found
+    return records
 
 
-@lru_cache(maxsize=64)
-def _presence(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
-    fields = [(f"f{index}", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for index in range(len(names))]
-    rename = {f"f{index}": name for index, name in enumerate(names)}
-    return msgspec.json.Decoder(msgspec.defstruct("Presence", fields, rename=rename))
+_Place = tuple[tuple[str, ...], tuple[str, ...], bytes | None]
 
 
-def _walked(value: Any, keys: tuple[str, ...]) -> Any:
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
+def _places(
+    text: bytes, steps: tuple[str, ...], way: tuple[str, ...] = (), names: tuple[str, ...] = ()
+) -> Iterator[_Place]:
+    """Every place that a path with `*` leads to: the way there, the names at the `*`, and what is there, None for null.
+
+    Raises UnexpectedPage where a name on the way stands twice.
+    """
+    text = bytes(text)
+    head = text.lstrip()[:1]
+    if head == b"n" or (steps and head not in (b"{", b"[")):
+        yield (*way, *steps), names, None
+    elif not steps:
+        yield way, names, text
+    elif steps[0] == "*":
+        for name, value in entries(text):
+            yield from _places(value, steps[1:], (*way, name), (*names, name))
+    else:
+        values = [value for name, value in entries(text) if name == steps[0]]
+        if len(values) > 1:
+            raise UnexpectedPage(f"{steps[0]} stands {len(values)} times in {'.'.join(way) or 'the body'}")
+        if values:
+            yield from _places(values[0], steps[1:], (*way, steps[0]), names)
+        else:
+            yield (*way, *steps), names, None
 
 
-def _check_utf8(text: bytes) -> None:
+def _list_at(text: bytes, path: str) -> Sequence[bytes]:
+    ((way, _, value),) = list(_places(text, _steps(path)))
+    return _listed(text, value or b"", ".".join(way) or "$")
+
+
+def _listed(text: bytes, value: bytes, at: str) -> Sequence[bytes]:
     try:
-        text.decode()
-    except UnicodeDecodeError as error:
-        hint = "it looks like UTF-16" if text[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        raise UnexpectedPage(
-            f"the body is not UTF-8 (byte {error.start} is 0x{text[error.start]:02x})", hint=hint
-        ) from None
+        return elements(value)
+    except ValueError:
+        raise _not_there(text, at, "a list") from None
 
 
-def _check_json(text: bytes) -> None:
-    """Refuses what is not whole; half surrogate pairs, NaN and great depth are whole, though msgspec refuses them."""
-    try:
-        for _ in members(text):
-            pass
-        json.loads(text, parse_int=str, parse_float=str)
-    except RecursionError:
-        pass
-    except ValueError as error:
-        raise UnexpectedPage(f"the body is not whole JSON: {error}") from None
+def _below(path: str, step: str | int) -> str:
+    return str(step) if path == "$" else f"{path}.{step}"
 
 
-def _on_one_line(record: bytes) -> bytes:
-    if b"\n" not in record and b"\r" not in record:
-        return record
-    try:
-        compact = msgspec.json.format(record, indent=-1)
-    except (msgspec.DecodeError, RecursionError):
-        compact = _SPACE.sub(rb"\1", record)
-    if b"\n" in compact or b"\r" in compact:
-        raise UnexpectedPage("a text in a record holds a bare line break, which JSON does not allow")
-    return compact
-
-
-def _kind(text: bytes) -> str:
-    return _KINDS.get(text.lstrip()[:1], "a number")
+def _checked_names(names: Sequence[bytes]) -> list[bytes]:
+    """Columns' names, JSON texts. Raises UnexpectedPage where one is no text or stands twice."""
+    for index, name in enumerate(found := [bytes(name) for name in names]):
+        if name[:1] != b'"' or decoded(name) in (decoded(other) for other in found[:index]):
+            problem = "stands twice" if name[:1] == b'"' else "is no name"
+            raise UnexpectedPage(f"{name.decode(errors='replace') or 'nothing'} {problem} among the columns")
+    return found
 
 
 def _not_there(text: bytes, path: str, wanted: str) -> UnexpectedPage:
@@ -288,3 +337,7 @@ def _names(text: bytes) -> str:
     except ValueError:
         names = []
     return f"its members are {', '.join(names[:12])}" if names else ""
+
+
+def _kind(text: bytes) -> str:
+    return _KINDS.get(text.lstrip()[:1], "a number")

@@ -34,19 +34,32 @@ class Redactor:
     """Masks secrets in text: given values in every encoding they travel in, and what stands under a secret's name."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms = {form for secret in secrets if len(secret) >= _SHORTEST for form in _forms(secret)}
-        longest_first = sorted(forms, key=len, reverse=True)
+        self._known: set[str] = set()
+        self._values: re.Pattern[str] | None = None
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Masks these too from now on."""
+        self._known |= {form for secret in secrets if len(secret) >= _SHORTEST for form in _forms(secret)}
+        longest_first = sorted(self._known, key=len, reverse=True)
         self._values = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def values(self, text: str) -> str:
+        """The text with secret values masked and nothing else, whatever it is called."""
+        return text if self._values is None else self._values.sub(MASK, text)
 
     def text(self, text: str) -> str:
         """The text with secret values, and the values of secret-named headers, parameters and JSON members, masked."""
-        if self._values is not None:
-            text = self._values.sub(MASK, text)
-        return _NAMED.sub(lambda match: f"{match[match.lastgroup or 0]}{MASK}", text)
+        return _NAMED.sub(lambda match: f"{match[match.lastgroup or 0]}{MASK}", self.values(text))
 
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """A copy with the values of secret-named headers masked, and secret values masked in all others."""
         return {name: MASK if _NAME.match(name) else self.text(value) for name, value in headers.items()}
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether what stands under a name is a secret by that name alone."""
+    return _NAME.match(name) is not None
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -56,6 +56,10 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
+class Private(Request, frozen=True, omit_defaults=True):
+    """A request that holds credentials and whose answer does: nothing of either may be kept or shown."""
+
+
 _SAFE = "[]$,:@/!*()'"
 
 

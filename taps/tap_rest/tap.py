@@ -7,7 +7,6 @@ stderr and the exit status of its kind.
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 import os
 import sys
@@ -20,18 +19,22 @@ from typing import IO, Any, ClassVar
 import click
 from singer_sdk import Tap
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities, TapCapabilities
-from singer_sdk.plugin_base import JSONSchemaValidator, SingerCommand, _ConfigInput
+from singer_sdk.plugin_base import JSONSchemaValidator, _ConfigInput
 from singer_sdk.tap_base import CliTestOptionValue
 
 import tap_declarations
+from tap_rest.capture import Capture, CaptureClock, Replay, ReplayClock, clock_for, replayed
 from tap_rest.checkpoint import State
+from tap_rest.command import Command, config_object, json_object, options, reported
 from tap_rest.declaration import Bound, Declaration, load
 from tap_rest.engine import Engine
-from tap_rest.errors import ConfigError, TapError
+from tap_rest.errors import ConfigError
+from tap_rest.explain import explained, masked
 from tap_rest.messages import Lane, Output, RawLane, singer_output, state_line
-from tap_rest.signals import Interrupted, Waiter
+from tap_rest.redaction import Redactor
+from tap_rest.signals import Waiter
 from tap_rest.stream import DeclaredStream, SDKLane, is_whole
-from tap_rest.transport import Transport
+from tap_rest.transport import Sender, Transport
 from tap_rest.vocabulary import COMMON_SETTINGS
 
 Defaults = Mapping[str, Any] | Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -39,23 +42,22 @@ Defaults = Mapping[str, Any] | Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 Settings = Mapping[str, Mapping[str, Any]]
 RUN_SETTINGS: Settings = {
-    "trust_env": {"type": "boolean", "default": False, "description": "Use the environment's proxy and CA bundle"}
+    "trust_env": {"type": "boolean", "default": False, "description": "Use the environment's proxy and CA bundle"},
+    "token_store": {
+        "type": ["string", "null"],
+        "description": "Folder of tokens that a server replaces; $XDG_STATE_HOME/daykeep where nothing is given",
+    },
+    "capture": {"type": ["string", "null"], "description": "Folder that keeps every answer, without credentials"},
+    "replay": {
+        "type": ["string", "null"],
+        "description": "Folder of captured answers, or the file of a captured run: repeats it without a network",
+    },
 }
 DECLARATION_SETTING: Settings = {
     "declaration": {"type": "string", "description": "Path of a declaration file, or the name of a packaged one"}
 }
 
 log = logging.getLogger(__name__)
-
-
-class Command(SingerCommand):
-    """The command line; whatever happens ends in an exit status and one clear line."""
-
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **_: Any) -> Any:  # type: ignore[override]  # its overloads differ by standalone_mode, which has no meaning here
-        logging.getLogger(self.name).setLevel(logging.WARNING)  # the SDK tells every start what it does not do
-        logging.getLogger("urllib3").setLevel(logging.WARNING)  # it would log whole URLs, credentials included
-        with reported(self.name or "tap-rest"):
-            sys.exit(super().main(args, prog_name or self.name, standalone_mode=False))
 
 
 class DeclaredTap(Tap):
@@ -77,6 +79,8 @@ class DeclaredTap(Tap):
     ]
 
     _given: Mapping[str, Any] = {}
+    _only: Sequence[str] = ()
+    _limit: int | None = None
 
     def discover_streams(self) -> Sequence[DeclaredStream]:
         streams = {} if self.declaration is None else self.declaration.streams
@@ -89,14 +93,33 @@ class DeclaredTap(Tap):
     @cached_property
     def bound(self) -> Bound:
         """The declaration with the config in it; the first use may start what `defaults` starts."""
+        return self._declared.bind(self._settings())
+
+    @property
+    def _declared(self) -> Declaration:
         if self.declaration is None:
             raise ConfigError("no declaration is given", hint="""try --config '{"declaration": "my.yaml"}'""")
+        return self.declaration
+
+    def _settings(self) -> dict[str, Any]:
         config = {name: value for name, value in self.config.items() if value is not None}
         for name, setting in COMMON_SETTINGS.items():
             setting.text(name, config.get(name))
         (defaults,) = self.defaults
         defaults = defaults(config) if callable(defaults) else defaults
-        return self.declaration.bind({**defaults, **config})
+        return {**defaults, **config}
+
+    @property
+    def chosen(self) -> list[str]:
+        """The streams to read: those of `--stream`, else those that the catalog selects."""
+        for name in self._only:
+            if name not in self.streams:
+                near = difflib.get_close_matches(name, self.streams, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.streams)}"
+                raise ConfigError(f"there is no stream {name!r}", hint=hint)
+        return [
+            name for name, stream in self.streams.items() if name in self._only or (not self._only and stream.selected)
+        ]
 
     @property
     def wants_sdk_lane(self) -> str:
@@ -104,23 +127,23 @@ class DeclaredTap(Tap):
         for setting in ("stream_maps", "flattening_enabled"):
             if self.config.get(setting):
                 return setting
-        cut = [name for name, stream in self.streams.items() if stream.selected and not is_whole(stream)]
+        cut = [name for name in self.chosen if not is_whole(self.streams[name])]
         return f"deselected properties of {', '.join(cut)}" if cut else ""
 
     def sync_all(self) -> None:  # type: ignore[misc]  # final for the SDK's types; its data path loses rows on SIGTERM
         """Reads all selected streams. Raises TapError, Interrupted or BrokenPipeError when the run is not complete."""
         bound, reason = self.bound, self.wants_sdk_lane
         log.info("%s", f"SDK lane, for {reason}" if reason else "raw lane")
-        with singer_output() as output, closing(Waiter(output.fd)) as clock, clock.catching():
+        with singer_output() as output, closing(self._clock(output.fd)) as clock, clock.catching():
             state = State(self._given, now=clock.now(), secrets=bound.secrets)
             output.write(state_line(state.given or {"bookmarks": {}}))  # where this run starts, for an archive to know
             lane: Lane = SDKLane(self, output) if reason else RawLane(output)
             with self._engine(state, lane, clock) as engine:
-                engine.run([bound.streams[name] for name, stream in self.streams.items() if stream.selected])
+                engine.run([bound.streams[name] for name in self.chosen])
 
     def records(self, stream: str) -> Iterator[bytes]:
         """The records of a stream from its bookmark on, written nowhere."""
-        with closing(Waiter()) as clock:
+        with closing(self._clock()) as clock:
             state = State(self._given, now=clock.now(), secrets=self.bound.secrets)
             with self._engine(state, RawLane(Output(None)), clock) as engine:
                 yield from engine.records(self.bound.streams[stream])
@@ -128,23 +151,43 @@ class DeclaredTap(Tap):
     def try_out(self) -> None:
         """Proves the credentials, then writes the schema and the first record of each selected stream."""
         bound = self.bound
-        with singer_output() as output, closing(Waiter(output.fd)) as clock, clock.catching():
+        with singer_output() as output, closing(self._clock(output.fd)) as clock, clock.catching():
             lane = RawLane(output)
             with self._engine(State({}, now=clock.now()), lane, clock) as engine:
                 if bound.check is not None:
                     engine.check(bound.check)
-                for stream in (bound.streams[name] for name, stream in self.streams.items() if stream.selected):
+                for stream in (bound.streams[name] for name in self.chosen):
                     first = next(engine.records(stream), None)
                     lane.begin(stream)
                     lane.page(stream, () if first is None else (first,), clock.now(), b"")
                     log.info("%s: %s", stream.name, "no record" if first is None else "the first record came")
 
+    def explain(self, name: str) -> str:
+        """A stream's declaration and its first request, for a person; nothing is sent."""
+        self._only = (name,)
+        declared, (name,) = self._declared, self.chosen
+        bound = self.bound = declared.bind(masked(declared, self._settings()))
+        with closing(Waiter()) as clock:
+            state = State(self._given, now=clock.now())
+            with self._engine(state, RawLane(Output(None)), clock) as engine:
+                request = engine.first(bound.streams[name])
+        if request is None:
+            raise ConfigError(f"{name} has nothing to read", hint="its bookmark has passed end_date")
+        return explained(declared, bound, name, request)
+
     @contextmanager
     def _engine(self, state: State, lane: Lane, clock: Waiter) -> Iterator[Engine]:
-        transport = Transport(trust_env=bool(self.config.get("trust_env")))
+        bound, redactor = self.bound, Redactor(self.bound.secrets)
+        transport: Sender
+        if isinstance(clock, ReplayClock):
+            bound, transport = replayed(bound), Replay(Path(self.config["replay"]), redactor, clock)
+        else:
+            transport = Transport(trust_env=bool(self.config.get("trust_env")))
+        if isinstance(clock, CaptureClock):
+            transport = Capture(transport, Path(self.config["capture"]), clock, redactor)
         try:
             yield Engine(
-                self.bound,
+                bound,
                 state=state,
                 lane=lane,
                 clock=clock,
@@ -152,9 +195,15 @@ class DeclaredTap(Tap):
                 start_date=self.config.get("start_date"),
                 end_date=self.config.get("end_date"),
                 max_wait=float(COMMON_SETTINGS["max_wait"].text("max_wait", self.config.get("max_wait")) or 0),
+                token_store=self.config.get("token_store"),
+                limit=self._limit,
+                redactor=redactor,
             )
         finally:
             transport.close()
+
+    def _clock(self, reader: int | None = None) -> Waiter:
+        return clock_for(self.config.get("capture"), self.config.get("replay"), reader)
 
     # --- what singer-sdk does otherwise -------------------------------------------------------------------------------
 
@@ -180,7 +229,7 @@ class DeclaredTap(Tap):
         return Command(
             name=made.name,
             callback=made.callback,
-            params=made.params,
+            params=[*made.params, *options()],
             help=made.help,
             context_settings=made.context_settings,
             logger=cls.logger,
@@ -191,7 +240,7 @@ class DeclaredTap(Tap):
         """Takes a file, `ENV`, and also the JSON text itself."""
         config: dict[str, Any] = {}
         for text in value:
-            config |= {} if text == "ENV" else _config_object(text)
+            config |= {} if text == "ENV" else config_object(text)
         return _ConfigInput(config=config, parse_env="ENV" in value)
 
     @classmethod
@@ -213,18 +262,26 @@ class DeclaredTap(Tap):
         config: _ConfigInput | None = None,
         state: IO[str] | None = None,
         catalog: IO[str] | None = None,
+        only: Sequence[str] = (),
+        limit: int | None = None,
+        explain: str | None = None,
     ) -> None:
-        """Runs the tap, or prints what it is."""
+        """Runs the tap, or prints what it is or what it would ask for."""
         if about:
             cls.print_about(about_format)
             return
         config = config or _ConfigInput()
-        cls(
+        tap = cls(
             config=config.config,
-            state=None if state is None else _object(state.read(), f"STATE ({state.name})"),
-            catalog=None if catalog is None else _object(catalog.read(), f"the catalog ({catalog.name})"),
+            state=None if state is None else json_object(state.read(), f"STATE ({state.name})"),
+            catalog=None if catalog is None else json_object(catalog.read(), f"the catalog ({catalog.name})"),
             parse_env_config=config.parse_env,
-        ).sync_all()
+        )
+        tap._only, tap._limit = only, limit
+        if explain is None:
+            tap.sync_all()
+        else:
+            click.echo(tap.explain(explain), nl=False)
 
 
 def declared_tap(
@@ -261,38 +318,6 @@ def main(args: Sequence[str] | None = None) -> None:
         tap.cli.main(args)
 
 
-@contextmanager
-def reported(name: str) -> Iterator[None]:
-    """Turns every way to fail into one clear line and the exit status of its kind."""
-    try:
-        yield
-    except click.exceptions.Exit as ended:
-        sys.exit(ended.exit_code)
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - it ends the program, with its own words
-        text, status = _ending(error)
-        for line in text.splitlines():
-            click.echo(f"{name}: {line}", err=True)
-        sys.exit(status)
-
-
-def _ending(error: BaseException) -> tuple[str, int]:
-    match error:
-        case TapError():
-            return str(error), error.exit_status
-        case click.Abort() | KeyboardInterrupt():
-            return "interrupted", 130
-        case click.ClickException():
-            return error.format_message(), 2
-        case Interrupted():
-            return f"interrupted by {error}; the next run goes on from here", error.exit_status
-        case BrokenPipeError():
-            return "nobody reads the output any more, the target may have ended", 1
-        case OSError():
-            return f"{error.strerror or type(error).__name__}: {error.filename or 'no file'}", 1
-    log.debug("unexpected", exc_info=error)
-    return f"unexpected {type(error).__name__}; LOGLEVEL=DEBUG shows where, please report it", 1
-
-
 def _declaration_in(args: Sequence[str]) -> str | None:
     """The `declaration` setting of a command line; the last one given counts, as for every setting."""
     found = None
@@ -300,7 +325,7 @@ def _declaration_in(args: Sequence[str]) -> str | None:
         option, given, text = arg.partition("=")
         if option == "--config":
             text = text if given else "".join(args[place + 1 : place + 2])
-            values = {"declaration": os.environ.get("TAP_REST_DECLARATION")} if text == "ENV" else _config_object(text)
+            values = {"declaration": os.environ.get("TAP_REST_DECLARATION")} if text == "ENV" else config_object(text)
             found = values.get("declaration") or found
     if not isinstance(found, str | None):
         raise ConfigError("the setting 'declaration' is not a text", where="config")
@@ -316,25 +341,6 @@ def _declaration_file(source: str) -> Path:
         near = difflib.get_close_matches(source, tap_declarations.names(), 1)
         hint = f"did you mean {near[0]!r}?" if near else f"packaged are {', '.join(tap_declarations.names())}"
         raise ConfigError(f"{source!r} is no declaration file and no packaged declaration", hint=hint) from None
-
-
-def _config_object(text: str) -> dict[str, Any]:
-    if text.lstrip().startswith("{"):
-        return _object(text, "the config")
-    try:
-        return _object(Path(text).read_text(encoding="utf-8"), f"the config ({text})")
-    except OSError as error:
-        raise ConfigError(f"{text}: {error.strerror}", where="config") from None
-
-
-def _object(text: str, what: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{what} is not JSON (line {error.lineno}, column {error.colno})") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{what} is not a JSON object")
-    return found
 
 
 def _said(error: Any) -> str:

@@ -14,9 +14,9 @@ import ssl
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextvars import ContextVar
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -24,11 +24,12 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
-from tap_rest.errors import TapError
+from tap_rest.errors import NoAnswer
+from tap_rest.inflate import Caps, Inflate, NotCompressed
 from tap_rest.page import Page
 from tap_rest.request import Request, origin
 from tap_rest.vocabulary import Timeouts
-from tap_rest.wire import POOLS, Exchange, Inflate, InsideAddress, NotCompressed, current
+from tap_rest.wire import POOLS, Exchange, InsideAddress, current
 
 Kind = Literal["connect", "tls", "timeout", "cut", "corrupt", "too_large", "redirect", "request"]
 
@@ -37,29 +38,29 @@ CHUNK = 256 * 1024
 USER_AGENT = f"daykeep/{version('daykeep')}"
 _RETRIABLE = frozenset({"connect", "timeout", "cut", "corrupt"})
 _TIMEOUTS = Timeouts()
+_CAPS = Caps()
 _BODILESS = frozenset({204, 205, 304})
 
 
-class TransportError(TapError):
+class TransportError(NoAnswer):
     """No whole answer came. `retriable` says whether asking again can help; a TLS fault never is."""
 
     def __init__(self, kind: Kind, problem: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(problem, where=where, hint=hint)
         self.kind = kind
         self.retriable = kind in _RETRIABLE
+        self.arrived = kind not in ("connect", "tls")
 
 
-@dataclass(frozen=True)
-class Caps:
-    """The largest answer that is taken: bytes on the wire, bytes after inflating, and their ratio above 16 MiB."""
+current_stream: ContextVar[str] = ContextVar("current_stream", default="check")
+"""The stream that a request is for, where somebody beside the exchange wants to know."""
 
-    wire: int = 512 << 20
-    inflated: int = 1 << 30
-    ratio: int = 250
 
-    def room(self, wire: int, inflated: int) -> int:
-        """How many more bytes may come out of `wire` compressed bytes that gave `inflated` so far."""
-        return min(self.inflated, max(16 << 20, wire * self.ratio)) - inflated
+class Sender(Protocol):
+    """Who answers requests: the transport, or what stands in its place or around it."""
+
+    def send(self, request: Request, signed: Request | None = None, timeouts: Timeouts = _TIMEOUTS) -> Page: ...
+    def close(self) -> None: ...
 
 
 class Transport:
@@ -70,7 +71,7 @@ class Transport:
         caps: The largest answer that is taken.
     """
 
-    def __init__(self, *, trust_env: bool = False, caps: Caps = Caps()) -> None:
+    def __init__(self, *, trust_env: bool = False, caps: Caps = _CAPS) -> None:
         self._caps, self._trust_env = caps, trust_env
         bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
         self._verify: bool | str = bundle if trust_env and bundle else True

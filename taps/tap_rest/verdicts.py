@@ -7,19 +7,18 @@ tries and signing again are its business.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import msgspec
 
 from tap_rest.component import Component
 from tap_rest.page import Page
+from tap_rest.quota_headers import bounded, readings, retry_after, seconds_until
 
 Action = Literal["ok", "empty", "retry", "wait", "reauth", "skip_record", "skip_partition", "fail_stream", "abort"]
-LONGEST_WAIT = 30 * 86400.0
-"""Seconds; a longer wait asked for is cut to this: it is beyond any `max_wait`, so the run is postponed."""
+Status = int | str
+_UNITS = {"s": 1.0, "ms": 0.001, "min": 60.0}
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -31,28 +30,45 @@ class Verdict(msgspec.Struct, frozen=True):
             once · `skip_record`, `skip_partition` leave this one out, counted · `fail_stream` · `abort` the whole run.
         reason: For people, without secrets.
         wait_seconds: How long the server wants us to wait, capped at LONGEST_WAIT; None when it did not say.
+        declared: Whether a rule of the declaration expected the answer.
     """
 
     kind: Action | Literal["unchanged"]
     reason: str
     wait_seconds: float | None = None
+    declared: bool = False
 
 
 class BodyTest(Component, frozen=True, kw_only=True):
-    """A test of one value in the JSON body.
+    """A test of one value in the JSON body. Without any option but `path`, all but null, false, "", [] and {} will do.
 
     Attributes:
         path: Dotted path to the value.
-        equals: The value it must have, or one of several; without it any value but null, false, "", [] and {} will do.
+        equals: The value it must have, or one of several.
+        exists: Whether it must be there, null included, or must not.
+        contains: Text that must occur in it, as it stands in a text or number.
     """
 
     path: str
     equals: str | int | bool | list[str | int] | None = None
+    exists: bool | None = None
+    contains: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.exists is False and (self.equals, self.contains) != (None, None):
+            raise ValueError("what does not exist has no value: `exists: false` stands alone")
+        if self.contains == "":
+            raise ValueError("`contains` needs a text")
 
     def holds(self, page: Page) -> bool:
+        if self.exists is not None and (page.slice_at(self.path) is not None) != self.exists:
+            return False
         found = page.at(self.path)
+        if self.contains is not None and (isinstance(found, dict | list | None) or self.contains not in str(found)):
+            return False
         if self.equals is None:
-            return bool(found) or (found == 0 and found is not False)
+            tested = (self.exists, self.contains) != (None, None)
+            return tested or bool(found) or (found == 0 and found is not False)
         wanted = self.equals if isinstance(self.equals, list) else [self.equals]
         return any(found == value and isinstance(found, bool) == isinstance(value, bool) for value in wanted)
 
@@ -61,29 +77,32 @@ class When(Component, frozen=True, kw_only=True):
     """Tests that must all hold.
 
     Attributes:
-        status: One status or several: `404`, `[429, 5xx]`.
-        header: Header names with the exact value each must have; "*" for any.
+        status: One status or several, classes and ranges: `404`, `[429, 5xx]`, `400-417`.
+        header: Header names with the exact value each must have; "*" for any. Without case in the names.
         body: A test of a value in the body.
         content_type: Beginning of the content type, `text/html`.
         contains: Text that occurs in the body.
     """
 
-    status: int | str | list[int | str] | None = None
+    status: Status | list[Status] | None = None
     header: dict[str, str] = {}
     body: BodyTest | None = None
     content_type: str | None = None
     contains: str | None = None
 
     def __post_init__(self) -> None:
-        for status in self.status if isinstance(self.status, list) else [self.status]:
-            if status is not None and status not in range(100, 600) and not re.fullmatch("[1-5]xx", str(status)):
-                raise ValueError(f"{status} is not a status: write a number like 404, or a class like 5xx")
-        if not any((self.status, self.header, self.body, self.content_type, self.contains)):
+        for status in self.statuses:
+            if not _range(status):
+                raise ValueError(f"{status} is not a status: write 404, a class like 5xx, or a range like 400-417")
+        if not any((self.statuses, self.header, self.body, self.content_type, self.contains)):
             raise ValueError("a rule needs a test: status, header, body, content_type or contains")
 
+    @property
+    def statuses(self) -> list[Status]:
+        return self.status if isinstance(self.status, list) else [] if self.status is None else [self.status]
+
     def holds(self, page: Page) -> bool:
-        wanted = self.status if isinstance(self.status, list) else [self.status]
-        if self.status is not None and page.status not in wanted and f"{page.status // 100}xx" not in wanted:
+        if self.statuses and not any(page.status in _range(status) for status in self.statuses):
             return False
         for name, value in self.header.items():
             found = page.headers.get(name.lower())
@@ -96,44 +115,91 @@ class When(Component, frozen=True, kw_only=True):
         return self.body is None or self.body.holds(page)
 
 
+class Until(Component, frozen=True, kw_only=True):
+    """Where an answer says how long to wait: seconds, an epoch in s or ms, an ISO 8601 time or an HTTP date.
+
+    Attributes:
+        header: Name of the header that says so.
+        body: Or the dotted path of the value in the JSON body.
+        unit: What a small number counts: `s`, `ms` or `min`.
+        at_least: Seconds to wait at any rate, also where nothing is said.
+    """
+
+    header: str | None = None
+    body: str | None = None
+    unit: Literal["s", "ms", "min"] = "s"
+    at_least: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.header is not None and self.body is not None:
+            raise ValueError("`until` reads a header or the body, not both")
+        if (self.header, self.body, self.at_least) == (None, None, None):
+            raise ValueError("`until` needs header, body or at_least")
+
+    def seconds(self, page: Page, *, now: float) -> float | None:
+        """Seconds to wait, bounded; None when nothing is said."""
+        found = page.headers.get(self.header.lower()) if self.header else page.at(self.body) if self.body else None
+        text = str(found) if isinstance(found, str | int | float) and not isinstance(found, bool) else ""
+        said = seconds_until(text, now=now)
+        if said is not None and re.fullmatch(r"[\d. ]+", text) and float(text) < 1e9:
+            said = bounded(float(text) * _UNITS[self.unit])
+        return said if self.at_least is None else bounded(max(said or 0.0, self.at_least))
+
+
 class Rule(Component, frozen=True, kw_only=True):
     """One line of `errors:`; the first whose tests hold decides.
 
     Attributes:
         when: The tests.
         then: What the answer means.
+        until: With `retry` and `wait`: where the answer says how long; without it `Retry-After` does.
         reason: Why, for reports.
     """
 
     when: When
     then: Action
+    until: Until | None = None
     reason: str = ""
 
+    def __post_init__(self) -> None:
+        if self.until is not None and self.then not in ("retry", "wait"):
+            raise ValueError("`until` goes with `then: retry` or `then: wait`")
 
-def judge(page: Page, rules: Sequence[Rule] = (), *, now: float) -> Verdict:
+
+def judge(page: Page, rules: Sequence[Rule] = (), *, now: float, empty_ok: bool = False) -> Verdict:
     """The verdict on a page: the first rule that holds, else what the status means everywhere.
 
     Args:
         page: The answer; its records need not have been sliced yet.
         rules: The declaration's, in order.
         now: Wall clock, seconds since the epoch, to turn dates in `Retry-After` into seconds.
+        empty_ok: Whether a success may have an empty body.
     """
     wait = retry_after(page.headers, now=now)
     for rule in rules:
         if rule.when.holds(page):
-            return Verdict(rule.then, rule.reason or f"status {page.status}, by the declaration", wait)
-    return _default(page, wait)
+            said = None if rule.until is None else rule.until.seconds(page, now=now)
+            reason = rule.reason or f"status {page.status}, by the declaration"
+            return Verdict(rule.then, reason, wait if said is None else said, declared=True)
+    return _default(page, wait, now, empty_ok=empty_ok)
 
 
-def _default(page: Page, wait: float | None) -> Verdict:
+def is_web_page(page: Page) -> bool:
+    """Whether the answer is a page for people, as logins, proxies and walls in front of an API give them."""
+    start = page.body[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return page.content_type.startswith("text/html") or start.startswith((b"<!doctype html", b"<html"))
+
+
+def _default(page: Page, wait: float | None, now: float, *, empty_ok: bool) -> Verdict:
     status = page.status
     said = f"status {status}"
     if status in (200, 201, 202, 203, 206):
-        return _readable(page, wait)
+        return _readable(page, wait, empty_ok=empty_ok)
     if status == 304:
         return Verdict("unchanged", "not modified since the stored answer")
-    if status == 429:
-        return Verdict("wait", "rate limited (429)", wait)
+    spent = [found.reset for found in readings(page.headers, "auto", now=now) if found.left <= 0]
+    if status == 429 or (status == 403 and (spent or wait is not None)):
+        return Verdict("wait", f"rate limited ({status})", max(spent, default=None) if wait is None else wait)
     if status in (408, 425) or status >= 500:
         return Verdict("retry", said, wait)
     if status == 401:
@@ -141,38 +207,19 @@ def _default(page: Page, wait: float | None) -> Verdict:
     return Verdict("fail_stream", said)
 
 
-def _readable(page: Page, wait: float | None) -> Verdict:
+def _readable(page: Page, wait: float | None, *, empty_ok: bool) -> Verdict:
     """A success needs a body that can be what was declared: an error page or nothing at all is not an empty answer."""
-    start = page.body[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not start:
+    if not empty_ok and not page.body[:64].lstrip(b"\xef\xbb\xbf \t\r\n"):
         return Verdict("retry", f"status {page.status} with an empty body", wait)
-    if page.content_type.startswith("text/html") or start.startswith(b"<"):
+    if is_web_page(page):
         return Verdict("retry", f"status {page.status} with a web page where data was expected", wait)
     return Verdict("ok", f"status {page.status}")
 
 
-_SECONDS = re.compile(r"\+?\d{1,18}(\.\d*)?$", re.ASCII)
-
-
-def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds that `Retry-After` asks to wait, from 0 to LONGEST_WAIT; None for a missing or unreadable one.
-
-    Both forms are read, seconds (with decimals) and HTTP dates; a date counts from the server's own `Date`, so that a
-    wrong clock on either side does no harm. A date in the past is 0: ask again now. A negative number is no statement.
-    """
-    text = headers.get("retry-after", "").strip()
-    if _SECONDS.match(text):
-        return min(float(text), LONGEST_WAIT)
-    until = http_date(text)
-    if until is None:
-        return None
-    return min(max(until - (http_date(headers.get("date", "")) or now), 0.0), LONGEST_WAIT)
-
-
-def http_date(text: str) -> float | None:
-    """Seconds since the epoch of an HTTP date in any of its three forms; None for anything else."""
-    try:
-        found = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+def _range(status: Status) -> range:
+    """The statuses that one test names; empty when it names none."""
+    if match := re.fullmatch(r"([1-5])xx", str(status)):
+        return range(int(match[1]) * 100, int(match[1]) * 100 + 100)
+    if not (match := re.fullmatch(r"([1-5]\d\d)(?:-([1-5]\d\d))?", str(status), re.ASCII)):
+        return range(0)
+    return range(int(match[1]), int(match[2] or match[1]) + 1)

@@ -11,6 +11,7 @@ import msgspec
 
 from tap_rest.component import Component
 from tap_rest.errors import ConfigError
+from tap_rest.formats import Format, JsonFormat
 from tap_rest.paginators import Paginator, SinglePagePaginator
 from tap_rest.records import Records
 from tap_rest.replication import Replication, moment
@@ -124,6 +125,7 @@ class Defaults(Component, frozen=True, kw_only=True):
         params: Query parameters; a list is repeated.
         headers: Request headers.
         body: JSON body of a POST.
+        format: What the answers are written in; JSON unless declared.
         records: Where the records are; a path alone is short for `{type: path}`, `$` for `{type: root}`.
         paginator: How pages follow each other.
         errors: What answers mean; a stream's own lines come before the API's.
@@ -140,6 +142,7 @@ class Defaults(Component, frozen=True, kw_only=True):
     params: dict[str, Param] = {}
     headers: dict[str, str | None] = {}
     body: dict[str, Any] | None = None
+    format: Format = JsonFormat()
     records: Records | None = None
     paginator: Paginator = SinglePagePaginator()
     errors: list[Rule] = []
@@ -175,6 +178,7 @@ class Stream(Defaults, frozen=True, kw_only=True):
         hints = {
             "x-daykeep-day": self.day and {"field": self.day.field, "tz": self.day.tz},
             "x-daykeep-mode": self.mode,
+            "x-daykeep-composed": self.format.composes or self.records.composes,
             "x-daykeep-volatile": self.volatile,
         }
         return {

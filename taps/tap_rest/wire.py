@@ -1,7 +1,4 @@
-"""Below HTTP: a socket with one deadline for a whole exchange, and an inflater that knows whether a body is complete.
-
-The transport uses both; urllib3 makes its connections out of them through `POOLS`.
-"""
+"""Below HTTP: a socket with one deadline for a whole exchange; urllib3 makes its connections of it through `POOLS`."""
 
 from __future__ import annotations
 
@@ -10,18 +7,12 @@ import io
 import ipaddress
 import socket
 import time
-import zlib
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from isal import isal_zlib
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-
-
-class NotCompressed(Exception):
-    """The bytes are not what the announced compression makes."""
 
 
 class InsideAddress(Exception):
@@ -135,35 +126,3 @@ class _TLSPool(HTTPSConnectionPool):
 
 
 POOLS = {"http": _Pool, "https": _TLSPool}
-
-
-class Inflate:
-    """Inflates a body piece by piece and knows whether it reached its end, checksum included, and nothing behind it."""
-
-    def __init__(self, wbits: int) -> None:
-        self._wbits, self._head = wbits, b""
-        self._decoder: Any = None
-        self.complete = False
-
-    def feed(self, data: bytes, room: int) -> bytes:
-        """What comes out, at most one byte more than `room`. Raises NotCompressed."""
-        out = b""
-        while data and len(out) <= room:
-            if self._decoder is None or self.complete:
-                self._head, data = b"", self._head + data
-                if self._wbits == zlib.MAX_WBITS and len(data) < 2:
-                    self._head, self.complete = data, False
-                    break
-                self._start(data)
-            try:
-                out += self._decoder.decompress(data, room - len(out) + 1)
-            except isal_zlib.error:  # type: ignore[misc]  # its stub calls the class an instance
-                raise NotCompressed from None
-            self.complete, data = self._decoder.eof, self._decoder.unused_data
-        return out
-
-    def _start(self, data: bytes) -> None:
-        wbits = self._wbits
-        if wbits == zlib.MAX_WBITS and (data[0] & 15 != 8 or int.from_bytes(data[:2]) % 31):
-            wbits = -zlib.MAX_WBITS  # "deflate" means zlib, yet some servers leave out its wrapper
-        self._decoder, self.complete = isal_zlib.decompressobj(wbits), False

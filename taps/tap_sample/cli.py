@@ -7,8 +7,9 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from tap_rest.command import reported
 from tap_rest.errors import ConfigError, TapError
-from tap_rest.tap import declared_tap, reported
+from tap_rest.tap import declared_tap
 from tap_sample.faults import Faults
 from tap_sample.server import TOKEN, SampleServer
 

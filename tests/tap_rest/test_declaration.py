@@ -117,7 +117,7 @@ ANSWERS = [
     (5, "unknown key `requird` at settings.org.requird", "did you mean `required`?"),
     (7, "unknown key `heders` at heders", "did you mean `headers`?"),
     (8, "`baerer` is not a known type at auth.type", "did you mean `bearer`?"),
-    (9, "`5000/hour` is not written as it must be at limits[0].quota", "for example 5000/h"),
+    (9, "the quota 5000/hour is not written as it must be, for example 5000/h or 100/15min at limits[0]", ""),
     (11, "`skip_partitoin` is not a known value at errors[0].then", "did you mean `skip_partition`?"),
     (14, "`{settings.orq}` is not there to put in at streams.repos.path", "did you mean `settings.org`?"),
     (15, "`{settings.token}` is sensitive and may be used in `auth` only at streams.repos.params.token", ""),

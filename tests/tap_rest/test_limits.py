@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tap_rest.harness import json_api, run
+from tests.tap_rest.hostile import Hostile, response
 
+from tap_rest.breaker import COOL_OFF, FAILURES, PAUSE
+from tap_rest.engine import RunIncomplete
+from tap_rest.errors import Postponed
 from tap_rest.limits import POLITE_GAP, Limit, Limiter
 from tap_rest.page import Page
+from tap_rest.quota_headers import LONGEST_WAIT
 from tap_rest.request import Request
-from tap_rest.verdicts import LONGEST_WAIT
+from tap_rest.verdicts import judge
 
-NOW = 1_700_000_000.0
+NOW = 1_700_000_100.0  # a quarter of an hour by the clock begins
 REQUEST = Request("https://x.test/a")
 
 
@@ -29,122 +37,361 @@ class HandClock:
         return self.passed
 
 
-def answer(status: int = 200, /, **headers: str) -> Page:
-    return Page(REQUEST, status, {name.replace("_", "-"): value for name, value in headers.items()}, b"{}")
+class Sender:
+    """Sends as the engine does, on a clock whose waits pass at once; an answer comes `latency` seconds after."""
+
+    def __init__(self, *limits: dict[str, Any], base_url: str = "https://x.test", latency: float = 0.0) -> None:
+        self.clock = HandClock()
+        self.limiter = Limiter(msgspec.convert(list(limits), list[Limit]), self.clock, base_url)
+        self.latency = latency
+
+    def wait(self, path: str = "/a", method: str = "GET") -> float:
+        """Seconds until such a request might go; nothing is booked when it is not at once."""
+        hold = self.limiter.acquire(Request(f"https://x.test{path}", method))
+        return 0.0 if hold is None else round(hold.seconds, 6)
+
+    def send(
+        self, path: str = "/a", status: int = 200, method: str = "GET", body: bytes = b"{}", **headers: str
+    ) -> float:
+        """Waits, sends and answers; gives the time of sending."""
+        request = Request(f"https://x.test{path}", method)
+        while (hold := self.limiter.acquire(request)) is not None:
+            self.clock.passed += hold.seconds
+        sent = self.clock.passed
+        self.clock.passed += self.latency
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        page = Page(request, status, named, body)
+        self.limiter.observe(page, judge(page, now=self.clock.now()))
+        return sent
+
+
+FAST = {"quota": "1000/s"}
 
 
 @pytest.mark.case("R001-9")
 def test_without_a_quota_requests_to_one_origin_keep_a_polite_distance() -> None:
-    clock = HandClock()
-    limiter = Limiter(clock=clock)
-    assert limiter.acquire(REQUEST) == 0.0
-    assert limiter.acquire(REQUEST) == POLITE_GAP
-    assert limiter.acquire(Request("https://y.test/a")) == 0.0
-    clock.passed = 10.0
-    assert limiter.acquire(REQUEST) == 0.0
+    sender = Sender()
+    assert sender.wait() == 0.0
+    assert sender.wait() == POLITE_GAP
+    assert sender.limiter.acquire(Request("https://y.test/a")) is None
+    sender.clock.passed = 10.0
+    assert sender.wait() == 0.0
 
 
 @pytest.mark.case("R003-8")
-@given(st.integers(1, 20), st.integers(1, 60), st.lists(st.floats(0, 30), min_size=1, max_size=80))
-def test_no_stretch_of_time_holds_more_than_the_quota(count: int, window: int, pauses: list[float]) -> None:
-    clock = HandClock()
-    limiter = Limiter([Limit(quota=f"{count}/{window}s")], clock)
+@given(st.integers(1, 20), st.integers(1, 60), st.floats(0, 3), st.lists(st.floats(0, 30), min_size=1, max_size=60))
+def test_no_stretch_of_time_holds_more_than_the_quota(
+    count: int, window: int, latency: float, pauses: list[float]
+) -> None:
+    """Whenever within its latency the server counts a request: between the answer to one and the sending of another."""
+    sender = Sender({"quota": f"{count}/{window}s"}, latency=latency)
     sent = []
     for pause in pauses:
-        clock.passed += pause
-        wait = limiter.acquire(REQUEST)
-        assert wait >= 0.0
-        sent.append(clock.passed + wait)
-    sent.sort()
-    assert all(later - earlier >= window - 1e-6 for earlier, later in zip(sent, sent[count:], strict=False))
+        sender.clock.passed += pause
+        sent.append(sender.send())
+    assert all(later - earlier - latency >= window - 1e-5 for earlier, later in zip(sent, sent[count:], strict=False))
+
+
+@pytest.mark.case("R003-8")
+@given(st.integers(1, 20), st.integers(1, 60), st.lists(st.floats(0, 30), min_size=1, max_size=60))
+def test_no_window_of_the_clock_holds_more_than_the_quota(count: int, window: int, pauses: list[float]) -> None:
+    sender = Sender({"quota": f"{count}/{window}s", "window": "fixed"})
+    sent: dict[int, int] = {}
+    for pause in pauses:
+        sender.clock.passed += pause
+        number = int((NOW + sender.send()) // window)
+        sent[number] = sent.get(number, 0) + 1
+    assert max(sent.values()) <= count
+
+
+@pytest.mark.case("R000-4")
+def test_the_181st_request_waits_for_the_edge_of_the_window() -> None:
+    sender = Sender({"quota": ["180/15min", "1000/d"], "window": "fixed"})
+    sender.clock.passed = 100.0
+    assert {sender.send() for _ in range(180)} == {100.0}
+    assert sender.wait() == 801.0  # and a second, for clocks that differ
+    for _ in range(1000 - 180):
+        sender.send()
+    day = 86400 - NOW % 86400
+    assert sender.clock.passed < day
+    assert sender.send() == pytest.approx(day + 1.0)
 
 
 @pytest.mark.case("R000-4")
 def test_several_windows_hold_together() -> None:
-    clock = HandClock()
-    limiter = Limiter([Limit(quota="2/s"), Limit(quota="3/min")], clock)
-    assert [limiter.acquire(REQUEST) for _ in range(4)] == [0.0, 0.0, 1.0, 60.0]
+    for limits in ([{"quota": "2/s"}, {"quota": "3/min"}], [{"quota": ["2/s", "3/min"]}]):
+        sender = Sender(*limits)
+        assert [sender.send() for _ in range(4)] == pytest.approx([0.0, 0.0, 1.0, 60.0])
 
 
 def test_a_huge_quota_is_spread_and_not_remembered_whole() -> None:
-    limiter = Limiter([Limit(quota="1000000/d")], HandClock())
-    assert {limiter.acquire(REQUEST) for _ in range(1000)} == {0.0}
+    sender = Sender({"quota": "1000000/d"})
+    assert {sender.send() for _ in range(1000)} == {0.0}
 
 
 def test_threads_share_one_quota() -> None:
-    limiter = Limiter([Limit(quota="10/s")], HandClock())
+    sender = Sender({"quota": "10/s"})
     waits: list[float] = []
-    threads = [
-        threading.Thread(target=lambda: waits.extend(limiter.acquire(REQUEST) for _ in range(25))) for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: waits.extend(sender.wait() for _ in range(25))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(waits) == [float(n // 10) for n in range(100)]
+    assert sorted(waits) == [0.0] * 10 + [1.0] * 90
 
 
-@pytest.mark.case("R003-4")
-@pytest.mark.parametrize(
-    ("headers", "wait"),
-    [
-        ({"x_ratelimit_remaining": "0", "x_ratelimit_reset": str(int(NOW) + 30)}, 30.0),
-        ({"x_ratelimit_remaining": "0", "x_ratelimit_reset": str(int(NOW) * 1000 + 30_500)}, 30.5),
-        ({"x_ratelimit_remaining": "0", "x_ratelimit_reset": "30"}, 30.0),
-        ({"x_ratelimit_remaining": "0", "x_ratelimit_reset": "29.5"}, 29.5),
-        ({"x_ratelimit_remaining": "0", "x_ratelimit_reset": "2023-11-14T22:13:50Z"}, 30.0),
-        ({"x_ratelimit_remaining": "0", "x_ratelimit_reset": "Tue, 14 Nov 2023 22:13:50 GMT"}, 30.0),
-        ({"x_rate_limit_remaining": "0", "x_rate_limit_reset": "30"}, 30.0),
-        ({"x_ratelimit_remaining": "1", "x_ratelimit_reset": "30"}, 0.0),
-        ({"x_ratelimit_remaining": "0", "x_ratelimit_reset": "later"}, 0.0),
-        ({"x_ratelimit_remaining": "0", "x_ratelimit_reset": "-3"}, 0.0),
-        ({"x_ratelimit_remaining": "0", "x_ratelimit_reset": "999999999999999999"}, LONGEST_WAIT),
-        ({"ratelimit_remaining": "0", "ratelimit_reset": "30"}, 30.0),
-        ({"ratelimit": "limit=100, remaining=0, reset=30"}, 30.0),
-        ({"ratelimit": '"default";r=0;t=30'}, 30.0),
-        ({"ratelimit": '"burst";r=5;t=1, "daily";r=0;t=30'}, 30.0),
-        ({"ratelimit": '"default";r=0', "ratelimit_policy": '"default";q=100;w=30'}, 30.0),
-        ({"ratelimit": '"default";r=7;t=30'}, 0.0),
-        (
-            {
-                "x_ratelimit_remaining": "0",
-                "x_ratelimit_reset": str(int(NOW) + 30),
-                "date": "Tue, 14 Nov 2023 22:13:40 GMT",
-            },
-            10.0,
-        ),
-        ({}, 0.0),
-    ],
-)
-def test_nothing_is_sent_before_the_reset_that_the_server_names(headers: dict[str, str], wait: float) -> None:
-    limiter = Limiter([Limit(quota="1000/s")], HandClock())
-    limiter.observe(answer(200, **headers))
-    assert limiter.acquire(REQUEST) == wait
-    assert limiter.acquire(Request("https://y.test/")) == 0.0
+@pytest.mark.case("R000-5")
+def test_an_exhausted_bucket_delays_no_other() -> None:
+    sender = Sender(
+        {"name": "core", "quota": "5000/h"},
+        {"name": "search", "match": {"path": "/search/**"}, "quota": "2/min"},
+        base_url="https://x.test/api/v3/",
+    )
+    for _ in range(2):
+        sender.send("/api/v3/search/issues")
+    hold = sender.limiter.acquire(Request("https://x.test/api/v3/search/issues"))
+    assert hold is not None
+    assert (round(hold.seconds), hold.reason) == (60, "the rate limit search")
+    assert sender.wait("/api/v3/repos") == 0.0
+    sender.send("/api/v3/search", 429, retry_after="300")
+    assert sender.wait("/api/v3/search/code?q=1") == 300.0
+    assert sender.wait("/api/v3/repos") == 0.0
+
+
+def test_a_limit_that_matches_everything_counts_beside_one_that_matches_a_part() -> None:
+    sender = Sender(
+        {"match": {"path": "/**"}, "quota": "3/min"},
+        {"match": {"path": "/incremental/*", "method": "GET"}, "quota": "1/min"},
+    )
+    assert sender.wait("/incremental/tickets") == 0.0
+    assert sender.wait("/incremental/users") == 60.0
+    assert sender.wait("/incremental/users", "POST") == 0.0
+    assert sender.wait("/incremental/users/7") == 0.0
+    assert sender.wait("/tickets") == 60.0
+
+
+def test_a_request_takes_its_weight_of_the_quota() -> None:
+    sender = Sender({"match": [{"path": "/heavy", "weight": 5}, {}], "quota": "10/min"})
+    sender.send("/heavy")
+    for _ in range(4):
+        sender.send("/light")
+    assert sender.wait("/heavy") == 60.0
+    assert sender.wait("/light") == 0.0
+    assert sender.wait("/light") == 60.0
+
+
+@pytest.mark.parametrize("path", ["/search", "/search/", "/search/a/b"])
+def test_two_stars_at_the_end_hold_whatever_is_below(path: str) -> None:
+    limit = msgspec.convert({"match": {"path": "/search/**"}}, Limit)
+    assert limit.weight("GET", path) == 1
+    assert limit.weight("GET", "/searches") is None
+
+
+@pytest.mark.case("R000-17")
+@pytest.mark.case("R003-8")
+def test_nothing_is_sent_before_the_reset_and_then_at_once() -> None:
+    sender = Sender(FAST)
+    sender.send(x_ratelimit_remaining="1", x_ratelimit_reset="30")
+    sender.send(x_ratelimit_remaining="0", x_ratelimit_reset="30")
+    sender.send(x_ratelimit_remaining="99", x_ratelimit_reset="30")
+    assert sender.clock.passed == 30.0
+    assert sender.limiter.acquire(Request("https://y.test/")) is None
+
+
+@pytest.mark.case("R003-8")
+def test_an_answer_never_refills_a_quota_nor_shortens_a_wait() -> None:
+    sender = Sender({"quota": "2/min"})
+    sender.send(x_ratelimit_remaining="0", x_ratelimit_reset="90")
+    page = Page(REQUEST, 200, {"x-ratelimit-remaining": "1000", "x-ratelimit-reset": "1"}, b"{}")
+    sender.limiter.observe(page, judge(page, now=NOW))
+    assert sender.wait() == 90.0
+
+
+@pytest.mark.case("R003-9")
+def test_a_reserve_is_left_for_others() -> None:
+    sender = Sender({"quota": "1000/s", "reserve": 10})
+    left = 60
+    while sender.clock.passed == 0.0:
+        left -= 1
+        sender.send(x_ratelimit_limit="60", x_ratelimit_remaining=str(left), x_ratelimit_reset="60")
+        if sender.wait():
+            break
+    assert left == 6
 
 
 @pytest.mark.case("C19")
-def test_retry_after_holds_back_all_requests_to_the_origin() -> None:
-    clock = HandClock()
-    limiter = Limiter([Limit(quota="1000/s")], clock)
-    limiter.observe(answer(429, retry_after="12"))
-    limiter.observe(answer(429, retry_after="5"))
-    assert limiter.acquire(REQUEST) == 12.0
-    clock.passed = 12.0
-    assert limiter.acquire(REQUEST) == 0.0
+@pytest.mark.parametrize("status", [403, 429, 503])
+def test_retry_after_holds_back_all_requests_to_the_origin(status: int) -> None:
+    sender = Sender(FAST)
+    sender.send("/a", status, retry_after="12")
+    assert sender.wait("/b") == 12.0
+    sender.clock.passed = 12.0
+    assert sender.wait("/b") == 0.0
+
+
+def test_a_rounded_reset_is_not_waited_for_where_a_declared_quota_says_it_exactly() -> None:
+    sender = Sender({"quota": "2/s"}, latency=0.1)
+    sender.send(ratelimit='"a";r=1;t=1')
+    sender.send(ratelimit='"a";r=0;t=1')
+    assert sender.wait() == pytest.approx(0.9)
+    sender.clock.passed += 5
+    sender.send(ratelimit='"a";r=0;t=1')
+    assert sender.wait() == 1.0, "someone else has used the quota"
+
+
+def test_a_success_may_ask_for_a_pause() -> None:
+    sender = Sender(FAST)
+    sender.send(backoff="10")
+    assert sender.wait() == 10.0
+    sender = Sender(FAST)
+    sender.send(x_backoff="99999999999", retry_after="5")
+    assert sender.wait() == LONGEST_WAIT
 
 
 def test_only_the_declared_family_counts() -> None:
-    both = answer(x_ratelimit_remaining="0", x_ratelimit_reset="30", ratelimit="r=0;t=60")
     waits = {}
     for family in ("auto", "x-ratelimit", "ratelimit", "none"):
-        limiter = Limiter([msgspec.convert({"quota": "1000/s", "headers": family}, Limit)], HandClock())
-        limiter.observe(both)
-        waits[family] = limiter.acquire(REQUEST)
+        sender = Sender({"quota": "1000/s", "headers": family})
+        sender.send(x_ratelimit_remaining="0", x_ratelimit_reset="30", ratelimit="r=0;t=60")
+        waits[family] = sender.wait()
     assert waits == {"auto": 60.0, "x-ratelimit": 30.0, "ratelimit": 60.0, "none": 0.0}
 
 
-@pytest.mark.parametrize("quota", ["5000/hour", "0/s", "5000", "5/0s", "-1/s", "1.5/s", "5000/h "])
-def test_a_quota_that_is_not_one_is_refused(quota: str) -> None:
+@pytest.mark.case("R003-9")
+def test_where_the_server_says_nothing_the_pace_falls_and_recovers_within_bounds() -> None:
+    def gap(sender: Sender, status: int = 200) -> float:
+        return -sender.send("/a", status) + sender.send("/a", status)
+
+    sender = Sender({"quota": "10/s"})
+    assert gap(sender) == 0.0
+    sender.send("/a", 429)
+    assert gap(sender) == pytest.approx(0.1 / 0.75, rel=0.05)
+    for _ in range(50):
+        began = sender.clock.passed
+        sender.send("/a", 429)
+    assert sender.clock.passed - began < 0.2, "refusals in a row are one"
+    for _ in range(50):
+        sender.send("/a", 429)
+        sender.send("/a", 404)
+    assert gap(sender) == pytest.approx(1.2, abs=0.4)
+    for _ in range(600):
+        sender.send()
+    sender.clock.passed += 5
+    assert gap(sender) == 0.0
+
+
+def test_a_slow_quota_has_a_floor_of_its_own() -> None:
+    sender = Sender({"quota": "1000/s"})
+    for _ in range(100):
+        sender.send("/a", 503)
+        sender.send("/a", 400)
+    assert sender.wait() <= 16 / 1000
+    sender = Sender({"quota": "5/h"})
+    for _ in range(5):
+        sender.send("/a", 429)
+    assert sender.wait() <= 3600.0
+
+
+@pytest.mark.case("R000-3")
+@pytest.mark.parametrize(
+    ("status", "body", "held"),
+    [
+        (403, b"", True),
+        (418, b"teapot", True),
+        (451, b"<p>no", True),
+        (200, b"<!DOCTYPE html>", True),
+        (404, b"<html>", True),
+        (403, b'{"message": "not yours"}', False),
+        (404, b"", False),
+        (400, b"<p>no", False),
+    ],
+)
+def test_answers_in_a_row_that_look_like_a_block_bring_a_cool_off(status: int, body: bytes, held: bool) -> None:
+    sender = Sender(FAST)
+    for _ in range(3):
+        assert sender.wait() == 0.0
+        page = Page(REQUEST, status, {}, body)
+        sender.limiter.observe(page, judge(page, now=NOW))
+        sender.clock.passed += 1
+    assert sender.wait() == (COOL_OFF - 1 if held else 0.0)
+
+
+def test_the_circuit_is_broken_by_failures_and_not_by_refusals() -> None:
+    sender = Sender(FAST)
+    for _ in range(3 * FAILURES):
+        sender.send("/a", 404, body=b'{"error": "no"}')
+    assert sender.wait() == 0.0
+    for _ in range(FAILURES):
+        sender.limiter.failed(REQUEST)
+    assert sender.wait() == PAUSE
+    sender.clock.passed += PAUSE
+    assert sender.wait() == 0.0, "the probe"
+    assert sender.wait() > 0.0
+    sender.limiter.failed(REQUEST)
+    assert sender.wait() == 2 * PAUSE
+
+
+def test_buckets_have_circuits_of_their_own() -> None:
+    sender = Sender(FAST, {"match": {"path": "/search"}, "quota": "100/s"})
+    for _ in range(FAILURES):
+        sender.limiter.failed(Request("https://x.test/search"))
+    assert sender.wait("/search") == PAUSE
+    assert sender.wait("/a") == 0.0
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        *({"quota": text} for text in ("5000/hour", "0/s", "5000", "5/0s", "-1/s", "1.5/s", "5000/h ", ["5/s", "x"])),
+        {"quota": ["100/min", "4/s"], "match": {"weight": 5}},
+        {"match": {"weight": 0}},
+        {"reserve": 91},
+        {"window": "tumbling"},
+    ],
+)
+def test_a_limit_that_is_not_one_is_refused(limit: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert({"quota": quota}, Limit)
+        msgspec.convert(limit, Limit)
+
+
+ROWS = """
+streams:
+  rows: {path: /rows, records: $}
+  more: {path: /more, records: $}
+  last: {path: /last, records: $}
+  held: {path: /held, records: $}
+"""
+
+
+@pytest.mark.case("R000-3")
+def test_a_blocked_run_sends_nothing_more_and_is_postponed(tmp_path: Path) -> None:
+    with Hostile(lambda _: [response(b"<html>who are you?", status="403 No")]) as server:
+        result = run(tmp_path, server, ROWS, max_wait=600)
+    assert isinstance(result.error, Postponed)
+    assert "3 answers in a row that look like a block, asks to wait" in str(result.error)
+    assert len(server.seen) == 3
+
+
+def test_an_answer_that_a_rule_expects_is_no_block(tmp_path: Path) -> None:
+    rule = "errors: [{when: {status: 403}, then: fail_stream}]"
+    with Hostile(lambda _: [response(b"<html>not in your plan", status="403 No")]) as server:
+        result = run(tmp_path, server, rule + ROWS, max_wait=600)
+    assert isinstance(result.error, RunIncomplete)
+    assert len(server.seen) == 4
+
+
+def test_forbidden_streams_are_no_block(tmp_path: Path) -> None:
+    with Hostile(lambda _: [response(b'{"message":"not yours"}', status="403 No")]) as server:
+        result = run(tmp_path, server, ROWS, max_wait=600)
+    assert isinstance(result.error, RunIncomplete)
+    assert len(server.seen) == 4
+
+
+@pytest.mark.case("R000-5")
+def test_a_run_counts_each_request_against_the_limits_of_its_path(tmp_path: Path) -> None:
+    limits = "limits: [{match: {path: /rows}, quota: 1/h}, {match: {path: '/*', weight: 2}, quota: 4/min}]"
+    with json_api(lambda *_: []) as server:
+        result = run(tmp_path, server, limits + ROWS)
+    assert result.error is None
+    assert len(server.seen) == 4
+    assert result.clock.waits == pytest.approx([60.0])

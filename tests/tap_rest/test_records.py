@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_rest.errors import UnexpectedPage
-from tap_rest.records import KeyReader, ObjectMapRecords, PathRecords, Records, RootRecords, include
+from tap_rest.fields import KeyReader, include
+from tap_rest.records import ColumnsRecords, ObjectMapRecords, PathRecords, Records, RootRecords, TableRecords
 
 
 def sliced(selector: Records, body: bytes) -> list[bytes]:
@@ -142,3 +143,140 @@ def test_key_fields_are_read_exactly_from_any_record(record: bytes, values: tupl
 def test_a_field_can_be_read_twice_and_no_records_have_no_keys() -> None:
     assert KeyReader(["id", "id"]).read([b'{"id":1}']) == [(1, 1)]
     assert KeyReader(["id"]).read([]) == []
+
+
+PLACES = [
+    # a body in which records stand in an odd place, the selector that finds them, the records
+    (b'{"data":[{"items":[{"a":1.10}]},{"items":[]},{"items":[{"b":NaN}]}]}', PathRecords(path="data.*.items")),
+    (b'{"pages":{"x":[{"a":1.10}],"y":[{"b":NaN}]}}', PathRecords(path="pages.*")),
+    (b'[{"rows":[{"a":1.10}]},{"rows":[{"b":NaN}]}]', PathRecords(path="*.rows")),
+    (b'{"pages":[[],[{"a":1.10},{"b":NaN}]]}', PathRecords(path="pages.1")),
+    (b'{"m":[{"x":{"a":1.10}},{"y":{"b":NaN}}]}', ObjectMapRecords(path="m.*")),
+    (b'{"m":{"x":{"a":1.10},"x":{"b":NaN}}}', ObjectMapRecords(path="m")),
+]
+
+
+@pytest.mark.case("C9")
+@pytest.mark.parametrize(("body", "selector"), PLACES, ids=range(len(PLACES)))
+def test_records_are_found_in_every_place_byte_for_byte(body: bytes, selector: Records) -> None:
+    assert sliced(selector, body) == [b'{"a":1.10}', b'{"b":NaN}']
+
+
+COMPOSED = [
+    (b"[1.10,null,[NaN]]", RootRecords(value_as="v"), [b'{"v":1.10}', b'{"v":null}', b'{"v":[NaN]}']),
+    (b'{"ids":["\\ud800", {"v":1}]}', PathRecords(path="ids", value_as="v"), [b'{"v":"\\ud800"}', b'{"v":{"v":1}}']),
+    (
+        b'{"d":{"2024-01-01":[{"a":1}],"2024-01-02":[{"day":7},{"a":2}]}}',
+        PathRecords(path="d.*", key_as=["day"]),
+        [b'{"day":"2024-01-01","a":1}', b'{"day":7}', b'{"day":"2024-01-02","a":2}'],
+    ),
+    (
+        b'{"d":{"x":[{"r":[{"a":1}]}]}}',
+        PathRecords(path="d.*.*.r", key_as=["k", "n"]),
+        [b'{"k":"x","n":"0","a":1}'],
+    ),
+    (
+        b'{"2024-01-01":1.10,"\\ud800":2}',
+        ObjectMapRecords(key_as="day", value_as="v"),
+        [b'{"day":"2024-01-01","v":1.10}', b'{"day":"\\ud800","v":2}'],
+    ),
+    (
+        b'{"columns":["id","\\u00e4"],"rows":[[1.10,"x"],\n[ NaN,\n null]]}',
+        TableRecords(rows="rows", columns="columns"),
+        [b'{"id":1.10,"\\u00e4":"x"}', b'{"id":NaN,"\\u00e4":null}'],
+    ),
+    (
+        b'{"schema":{"fields":[{"name":"id"},{"name":"b"}]},"rows":[[1,2]]}',
+        TableRecords(rows="rows", columns="schema.fields.*.name"),
+        [b'{"id":1,"b":2}'],
+    ),
+    (b'[["id","b"],["1","2"]]', TableRecords(), [b'{"id":"1","b":"2"}']),
+    (b"[[1,2]]", TableRecords(names=["id", "b"]), [b'{"id":1,"b":2}']),
+    (b'{"rows":[],"columns":["a"]}', TableRecords(rows="rows", columns="columns"), []),
+    (
+        b'{"hourly":{"time":["a","b"],"t":[1.10,NaN]}}',
+        ColumnsRecords(path="hourly"),
+        [b'{"time":"a","t":1.10}', b'{"time":"b","t":NaN}'],
+    ),
+    (b'{"n":2,"a":[1,2],"x":[]}', ColumnsRecords(names=["a"]), [b'{"a":1}', b'{"a":2}']),
+]
+
+
+@pytest.mark.parametrize(("body", "selector", "records"), COMPOSED, ids=range(len(COMPOSED)))
+def test_a_composed_record_holds_the_bytes_of_its_values(body: bytes, selector: Records, records: list[bytes]) -> None:
+    assert sliced(selector, body) == records
+
+
+def test_what_is_composed_says_so() -> None:
+    assert PathRecords(path="a", value_as="v").composes
+    assert not PathRecords(path="a").composes
+    assert TableRecords().composes
+    assert ColumnsRecords().composes
+
+
+MISPLACED: list[tuple[bytes, Records, str]] = [
+    (
+        b'{"data":[{"items":[{}]},{"rows":[]}]}',
+        PathRecords(path="data.*.items"),
+        r"no data\.1\.items: data\.1 is an obj",
+    ),
+    (b'{"data":[{"items":null}]}', PathRecords(path="data.*.items"), r"data\.0\.items is null"),
+    (b'{"data":7}', PathRecords(path="data.*.items"), "data is a number"),
+    (b'{"data":[{"a":1}],"data":[{"a":2}]}', DATA, "data stands 2 times in the body"),
+    (b'{"d\\u0061ta":[{"a":1}],"data":[{"a":2}]}', DATA, "data stands 2 times in the body"),
+    (b'{"d":{"data":[]},"d":{"data":[]}}', PathRecords(path="d.data", missing_ok=True), "d stands 2 times"),
+    (b"[7]", RootRecords(), "`value_as` makes records of bare values"),
+    (b'{"d":{"a":7}}', ObjectMapRecords(path="d"), "record 0 is a number"),
+    (b"{}", TableRecords(), "is an object, not a list"),
+    (b"[]", TableRecords(), "no row with the columns' names"),
+    (b'[["a","b"],[1]]', TableRecords(), "row 0 has 1 values for 2 columns"),
+    (b'[["a","\\u0061"],[1,2]]', TableRecords(), "stands twice among the columns"),
+    (b"[[1],[2]]", TableRecords(), "1 is no name among the columns"),
+    (b'[["a"],{"a":1}]', TableRecords(), "an object, not a list"),
+    (b'{"rows":[[1]],"columns":[{}]}', TableRecords(rows="rows", columns="columns.*.name"), "nothing is no name"),
+    (b'{"a":[1,2],"b":[1]}', ColumnsRecords(), "not of one length: a 2, b 1"),
+    (b'{"a":[1],"a":[2]}', ColumnsRecords(), "stands twice"),
+    (b'{"a":[1]}', ColumnsRecords(names=["a", "b"]), "has no column b"),
+    (b'{"a":[1],"n":7}', ColumnsRecords(), "n is a number, not a list"),
+    (b'{"a":[1]}', ColumnsRecords(path="b"), "no b"),
+]
+
+
+@pytest.mark.case("C1")
+@pytest.mark.case("C9")
+@pytest.mark.parametrize(("body", "selector", "said"), MISPLACED, ids=range(len(MISPLACED)))
+def test_a_place_that_is_not_as_declared_is_told(body: bytes, selector: Records, said: str) -> None:
+    with pytest.raises(UnexpectedPage, match=said):
+        selector.slices(body)
+
+
+def test_a_place_may_be_absent_only_where_it_is_declared() -> None:
+    selector = PathRecords(path="data.*.items", missing_ok=True)
+    assert sliced(selector, b'{"data":[{"items":null},{},{"items":[{}]}]}') == [b"{}"]
+    assert sliced(ObjectMapRecords(path="d.*", missing_ok=True), b'{"d":[null,{"a":{}}]}') == [b"{}"]
+
+
+def test_options_that_contradict_are_mistakes() -> None:
+    with pytest.raises(ValueError, match="`path` has 1"):
+        PathRecords(path="a.*", key_as=["x", "y"])
+    with pytest.raises(ValueError, match="either declared"):
+        TableRecords(columns="a", names=["b"])
+
+
+EXAMPLES: dict[type[Any], tuple[Records, bytes]] = {
+    PathRecords: (DATA, b'{"data":[{"a":1}]}'),
+    RootRecords: (RootRecords(), b'[{"a":1}]'),
+    ObjectMapRecords: (ObjectMapRecords(), b'{"k":{"a":1}}'),
+    TableRecords: (TableRecords(), b'[["a"],[1]]'),
+    ColumnsRecords: (ColumnsRecords(), b'{"a":[1]}'),
+}
+
+
+@pytest.mark.case("C2")
+@pytest.mark.parametrize("kind", get_args(Records), ids=lambda kind: kind.__name__)
+def test_every_selector_takes_a_whole_body_and_no_other(kind: type[Any]) -> None:
+    selector, body = EXAMPLES[kind]
+    assert sliced(selector, body) == sliced(selector, b"\xef\xbb\xbf \n" + body) == [b'{"a":1}']
+    for wrong in [*(body[:end] for end in range(len(body))), body + b"x", b"<html>", b"null", b"7", b'{"e":"\xff"}']:
+        with pytest.raises(UnexpectedPage):
+            selector.slices(wrong)

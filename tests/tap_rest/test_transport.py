@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import pytest
 from tests.tap_rest.hostile import CERTIFICATE, Hostile, framed, payload, response
 
+from tap_rest.inflate import Caps
 from tap_rest.request import Request
-from tap_rest.transport import Caps, Transport, TransportError, checked_origin
+from tap_rest.transport import Transport, TransportError, checked_origin
 from tap_rest.vocabulary import Timeouts
 
 GZIP = ["Content-Encoding: gzip"]

@@ -1,0 +1,282 @@
+"""Answers kept as they came, and runs repeated from what was kept, without a network.
+
+Both stand in the transport's place and are called as it is. What goes to disk holds no credential: requests are kept as
+they were before signing, token requests not at all, and a secret that an answer repeats is masked in it.
+
+    <folder>/run-<started>-<run8>.jsonl                                     the answers of a run, in their order
+    <folder>/<stream>/<day>/<run8>/<reqfp16>-<bodysha16>.json.gz            a body
+    <folder>/<stream>/<day>/<run8>/<reqfp16>-<bodysha16>.<sha8>.meta.json   what was asked, and its answer
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import secrets
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+from isal import igzip
+
+from tap_rest.auth import Auth
+from tap_rest.declaration import Bound
+from tap_rest.errors import ConfigError, TapError
+from tap_rest.flow import AuthKind, Fetched, Flow, Tokens
+from tap_rest.messages import timestamp
+from tap_rest.page import Page
+from tap_rest.redaction import Redactor
+from tap_rest.request import Private, Request
+from tap_rest.signals import Waiter
+from tap_rest.transport import Sender, TransportError, current_stream
+from tap_rest.vocabulary import Timeouts
+
+_TIMEOUTS = Timeouts()
+
+
+class NotCaptured(TapError):
+    """A replay was asked for what the captured run did not ask for."""
+
+
+class CaptureClock(Waiter):
+    """A clock whose wall time stands still from one answer to the next, so that a replay can tell the same times."""
+
+    def __init__(self, reader: int | None = None) -> None:
+        super().__init__(reader)
+        self._time = super().now()
+
+    def now(self) -> float:
+        return self._time
+
+    def wait(self, seconds: float) -> None:
+        super().wait(seconds)
+        self.tick()
+
+    def tick(self) -> None:
+        self._time = super().now()
+
+
+class ReplayClock(Waiter):
+    """The captured run's times; a wait passes at once."""
+
+    def __init__(self, reader: int | None, started: float) -> None:
+        super().__init__(reader)
+        self.waited = 0.0
+        self._time = started
+
+    def now(self) -> float:
+        return self._time
+
+    def monotonic(self) -> float:
+        return self.waited
+
+    def wait(self, seconds: float) -> None:
+        self.check()
+        self._time += seconds
+        self.waited += seconds
+
+    def set(self, time: float) -> None:
+        self._time = time
+
+
+class Capture:
+    """Keeps what comes through it; each answer is on stable storage before it is given on.
+
+    Args:
+        inner: Sends the requests.
+        folder: Takes the files.
+        clock: Is told when an answer has come.
+        redactor: Knows the secrets.
+    """
+
+    def __init__(self, inner: Sender, folder: Path, clock: CaptureClock, redactor: Redactor) -> None:
+        self._inner, self._folder, self._clock, self._redactor = inner, folder, clock, redactor
+        self._run, self._started = secrets.token_hex(4), clock.now()
+        self._list: TextIO | None = None
+
+    def close(self) -> None:
+        self._inner.close()
+        if self._list is not None:
+            self._list.close()
+
+    def send(self, request: Request, signed: Request | None = None, timeouts: Timeouts = _TIMEOUTS) -> Page:
+        """As the transport does. Raises TransportError, and OSError when the answer can't be kept."""
+        if isinstance(request, Private):
+            page = self._inner.send(request, signed, timeouts)
+            self._clock.tick()
+            return page
+        try:
+            page = self._inner.send(request, signed, timeouts)
+        except TransportError as fault:
+            self._clock.tick()
+            problem = self._redactor.text(fault.problem)
+            self._note(request, {"fault": {"kind": fault.kind, "problem": problem, "hint": fault.hint}})
+            raise
+        self._clock.tick()
+        self._note(request, self._kept(request, page))
+        return page
+
+    def _kept(self, request: Request, page: Page) -> dict[str, str]:
+        hide = self._redactor
+        body = hide.values(page.body.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+        meta = {
+            "request": {
+                "method": request.method,
+                "url": hide.text(request.full_url),
+                "headers": hide.headers(dict(request.headers)),
+                "body": hide.text(request.body),
+            },
+            "status": page.status,
+            "url": hide.text(page.url),
+            # A cursor in a link may well be called `token`: by its name alone it is not taken for a secret there.
+            "headers": hide.headers(page.headers) | {k: hide.values(v) for k, v in page.headers.items() if k == "link"},
+            "masked": body != page.body,
+        }
+        text = json.dumps(meta, ensure_ascii=False, indent=1, sort_keys=True).encode(errors="surrogateescape")
+        day = timestamp(self._clock.now())[:10]
+        name = f"{current_stream.get()}/{day}/{self._run}/{_print_of(request, hide)}-{_sha256(body)[:16]}"
+        found = {"body": f"{name}.json.gz", "meta": f"{name}.{_sha256(text)[:8]}.meta.json"}
+        _write_once(self._folder / found["body"], igzip.compress(body, mtime=0))
+        _write_once(self._folder / found["meta"], text)
+        return found
+
+    def _note(self, request: Request, found: Mapping[str, Any]) -> None:
+        if self._list is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            name = f"run-{timestamp(self._started)[:19].replace(':', '')}Z-{self._run}.jsonl"
+            self._list = (self._folder / name).open("x", encoding="utf-8")
+            _sync_folder(self._folder)
+            self._list.write(json.dumps({"started": self._started}) + "\n")
+        line = {
+            "time": self._clock.now(),
+            "stream": current_stream.get(),
+            "request": _print_of(request, self._redactor),
+        }
+        self._list.write(json.dumps({**line, **found}) + "\n")
+        self._list.flush()
+        os.fsync(self._list.fileno())
+
+
+class Replay:
+    """Answers from a captured run, each request in the order in which it was asked.
+
+    Args:
+        place: The file of the run, or a folder of captures, whose latest run is meant.
+        redactor: Knows the secrets.
+        reader: For the clock, see Waiter.
+
+    Attributes:
+        clock: Tells the times of the captured run.
+    """
+
+    def __init__(self, place: Path, redactor: Redactor, clock: ReplayClock) -> None:
+        self._folder, self._redactor, self._clock = _run_file(place).parent, redactor, clock
+        self._answers: defaultdict[str, deque[dict[str, Any]]] = defaultdict(deque)
+        for line in _lines(place)[1:]:
+            self._answers[line["request"]].append(line)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def send(self, request: Request, signed: Request | None = None, timeouts: Timeouts = _TIMEOUTS) -> Page:  # noqa: ARG002 - as the transport's
+        """The captured answer. Raises NotCaptured, and TransportError where that was captured."""
+        answers = self._answers[_print_of(request, self._redactor)]
+        shown = f"{request.method} {self._redactor.text(request.full_url)}"
+        if not answers:
+            raise NotCaptured(f"is not in the capture: {shown}", where=current_stream.get(), hint="capture a new run")
+        found = answers.popleft()
+        self._clock.set(found["time"])
+        if "fault" in found:
+            raise TransportError(found["fault"]["kind"], found["fault"]["problem"], hint=found["fault"]["hint"])
+        try:
+            body = gzip.decompress((self._folder / found["body"]).read_bytes())
+            meta = json.loads((self._folder / found["meta"]).read_bytes())
+        except (OSError, EOFError, ValueError):
+            raise NotCaptured(f"is damaged or gone in the capture: {shown}", where=found["body"]) from None
+        return Page(request=request, status=meta["status"], headers=meta["headers"], body=body, url=meta["url"])
+
+
+class Unsigned(AuthKind, frozen=True, kw_only=True):
+    """The auth of a replay, which needs no token: it follows the captured run in asking twice after a 401."""
+
+    auth: Auth
+
+    def flow(self, request: Request, tokens: Tokens) -> Flow:  # noqa: ARG002 - none are needed
+        page = yield request
+        if page.status == 401 and isinstance(self.auth, Fetched):
+            yield request
+
+    def stripped(self, request: Request) -> Request:
+        return self.auth.stripped(request)
+
+
+def replayed(bound: Bound) -> Bound:
+    """A declaration as a replay reads it: what it asks for needs no credentials and counts against no limit."""
+    return msgspec.structs.replace(bound, auth=Unsigned(auth=bound.auth), limits=())
+
+
+def clock_for(capture: str | None, replay: str | None, reader: int | None = None) -> Waiter:
+    """The clock of a run with these settings. Raises ConfigError."""
+    if capture and replay:
+        raise ConfigError("`capture` and `replay` exclude each other")
+    if replay:
+        return ReplayClock(reader, _lines(Path(replay))[0]["started"])
+    return CaptureClock(reader) if capture else Waiter(reader)
+
+
+def _print_of(request: Request, redactor: Redactor) -> str:
+    """The request's fingerprint, the same whatever a secret in it may be."""
+    params = tuple((name, redactor.values(value)) for name, value in request.params)
+    url, body = redactor.values(request.url), redactor.values(request.body)
+    return Request(url=url, method=request.method, params=params, body=body).fingerprint()
+
+
+def _run_file(place: Path) -> Path:
+    runs = sorted(place.glob("run-*.jsonl")) if place.is_dir() else [place] if place.is_file() else []
+    if not runs:
+        raise ConfigError(f"there is no captured run at {place}", where="setting replay")
+    return runs[-1]
+
+
+def _lines(place: Path) -> list[dict[str, Any]]:
+    """The lines of a run; one that a killed run left unfinished is left out. Raises ConfigError."""
+    file, found = _run_file(place), []
+    for line in file.read_text(encoding="utf-8").split("\n"):
+        with suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
+    if not found or not isinstance(found[0], dict) or "started" not in found[0]:
+        raise ConfigError(f"{file} is not the file of a captured run", where="setting replay")
+    return found
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_once(path: Path, content: bytes) -> None:
+    if path.exists():
+        return
+    missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        _sync_folder(folder.parent)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

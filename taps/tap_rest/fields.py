@@ -1,0 +1,73 @@
+"""Single fields of records: read exactly by compiled readers, or spliced in front, while the record stays text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from tap_rest.json_text import decoded, members, quoted
+
+
+class KeyReader:
+    """Reads a few fields of every record of a page in one pass, at about half a microsecond a record.
+
+    Values are str, int, Decimal (a number with a point or an exponent keeps its digits), bool, list, dict, or None
+    for null and absent fields; the record as a whole is never decoded. `fields` may be dotted paths.
+    """
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        self._paths = [tuple(field.split(".")) for field in fields]
+        self._roots = list(dict.fromkeys(path[0] for path in self._paths))
+        names = {f"f{index}": root for index, root in enumerate(self._roots)}
+        keys = msgspec.defstruct("Keys", [(name, Any, None) for name in names], rename=names)
+        self._page = msgspec.json.Decoder(list[keys], float_hook=Decimal)  # type: ignore[valid-type]
+
+    def read(self, records: Sequence[bytes]) -> list[tuple[Any, ...]]:
+        """One tuple for each record, one value for each field, in order."""
+        try:
+            found = [msgspec.structs.astuple(keys) for keys in self._page.decode(b"[" + b",".join(records) + b"]")]
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            found = [self._slowly(bytes(record)) for record in records]
+        if all(len(path) == 1 for path in self._paths) and len(self._roots) == len(self._paths):
+            return found
+        where = [(self._roots.index(path[0]), path[1:]) for path in self._paths]
+        return [tuple(_walked(values[index], rest) for index, rest in where) for values in found]
+
+    def _slowly(self, record: bytes) -> tuple[Any, ...]:
+        try:
+            known = dict(members(record))
+        except ValueError:
+            known = {}
+        return tuple(decoded(known[root], exact=True) if root in known else None for root in self._roots)
+
+
+def include(record: bytes, extra: Mapping[str, bytes]) -> bytes:
+    """The record with these members (JSON text) spliced in front, where it has no member of that name."""
+    try:
+        present = _presence(tuple(extra)).decode(record)
+        absent = [name for index, name in enumerate(extra) if getattr(present, f"f{index}") is msgspec.UNSET]
+    except (msgspec.DecodeError, RecursionError):
+        known = {name for name, _ in members(record)}
+        absent = [name for name in extra if name not in known]
+    if not absent:
+        return record
+    spliced = b",".join(quoted(name) + b":" + extra[name] for name in absent)
+    rest = record[1:].lstrip()
+    return b"{" + spliced + (b"" if rest.startswith(b"}") else b",") + rest
+
+
+@lru_cache(maxsize=64)
+def _presence(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
+    fields = [(f"f{index}", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for index in range(len(names))]
+    rename = {f"f{index}": name for index, name in enumerate(names)}
+    return msgspec.json.Decoder(msgspec.defstruct("Presence", fields, rename=rename))
+
+
+def _walked(value: Any, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,46 @@
+"""From an answer that is no refusal to its records: format → the declared errors once more → records selector.
+
+Stands between the verdict on the answer as it came and the paginator, which looks for the next page in the JSON text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from tap_rest.page import Page
+from tap_rest.verdicts import Verdict, judge
+from tap_rest.vocabulary import Stream
+
+
+def read(page: Page, stream: Stream, verdict: Verdict, now: float) -> tuple[Page, Verdict]:
+    """The page with its body as JSON text and its records, where it also is ok when read so.
+
+    The files of an archive are read one after another; in the page's body they are the elements of a list.
+
+    Raises:
+        UnexpectedPage: The body is not of its format, or not shaped as declared.
+    """
+    texts = stream.format.texts(page.body)
+    if texts != [page.body]:
+        body = texts[0] if len(texts) == 1 else b"[" + b",".join(texts) + b"]"
+        page = msgspec.structs.replace(page, body=body)
+        verdict = judge(page, stream.errors, now=now)  # now that there are paths in it
+        if verdict.kind != "ok":
+            return page, verdict
+    found = [stream.records.slices(text) for text in texts]
+    return _lightened(page, found[0] if len(found) == 1 else [record for part in found for record in part]), verdict
+
+
+def _lightened(page: Page, records: Sequence[bytes]) -> Page:
+    """The page with its records, and a body in which they are left out: whatever is looked up there is around them.
+
+    Only where they provably stand side by side in the body; else the body stays as it is.
+    """
+    body = page.body
+    if len(records) > 1:
+        first, last = body.find(records[0]), body.rfind(records[-1])
+        if last + len(records[-1]) - first == len(records) - 1 + sum(map(len, records)):
+            body = body[:first] + body[last + len(records[-1]) :]
+    return msgspec.structs.replace(page, body=body, records=records)

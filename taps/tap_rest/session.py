@@ -1,0 +1,46 @@
+"""Sessions: a log-in request whose answer holds a token, as APIs have them that know no OAuth."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+from urllib.parse import urlencode
+
+from tap_rest.flow import Fetched, Token, checked_token_url
+from tap_rest.redaction import is_secret_name
+from tap_rest.request import Private
+
+
+class SessionAuth(Fetched, tag="session", frozen=True, kw_only=True):
+    """A token from a log-in request; a new log-in follows when it ends, and once when a request is refused.
+
+    Attributes:
+        login_url: Where to log in.
+        method: POST, or GET with the members of `body` as query parameters.
+        body: What is sent, user name and password for example.
+        encoding: How a POST sends it: as `json` or as a `form`.
+        headers: Headers of the log-in request.
+    """
+
+    login_url: str
+    method: Literal["GET", "POST"] = "POST"
+    body: dict[str, str] = {}
+    encoding: Literal["json", "form"] = "json"
+    headers: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        checked_token_url(self.login_url)
+
+    def token_request(self, before: Token, now: float) -> Private:  # noqa: ARG002 - a log-in is always the same
+        if self.method == "GET":
+            request = Private(self.login_url, params=tuple(self.body.items()))
+        elif self.encoding == "form":
+            kind = {"Content-Type": "application/x-www-form-urlencoded"}
+            request = Private(self.login_url, method="POST", body=urlencode(self.body)).with_headers(kind)
+        else:
+            kind = {"Content-Type": "application/json"}
+            request = Private(self.login_url, method="POST", body=json.dumps(self.body)).with_headers(kind)
+        return request.with_headers(self.headers)
+
+    def secrets(self) -> tuple[str, ...]:
+        return tuple(text for name, text in (*self.body.items(), *self.headers.items()) if is_secret_name(name))

@@ -1,0 +1,189 @@
+"""Captured runs: every answer is kept, no credential is, and a replay without a network gives the same bytes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.tap_rest.harness import json_api
+from tests.tap_rest.hostile import Hostile, response
+from tests.tap_rest.test_engine import CURSOR, INCREMENTAL, OFFSET, ROWS, by_cursor, by_offset
+from tests.tap_rest.test_tap import config, declared, messages, status_of
+
+from tap_rest.capture import ReplayClock
+
+pytestmark = pytest.mark.usefixtures("clean_process")
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: str, status: int = 0) -> str:
+    capsys.readouterr()
+    assert status_of(*args) == status
+    return capsys.readouterr().out
+
+
+def kept(folder: Path, kind: str) -> list[Path]:
+    return sorted(folder.glob(f"*/*/*/*{kind}"))
+
+
+@pytest.mark.parametrize(
+    ("streams", "answer"),
+    [(CURSOR, by_cursor), (OFFSET, by_offset), (INCREMENTAL.replace("ORDER", "ascending"), by_cursor)],
+    ids=["cursor", "offset", "incremental"],
+)
+def test_a_replay_gives_the_same_bytes_without_a_network(
+    streams: str, answer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "kept"
+    with json_api(answer) as server:
+        file = declared(tmp_path, server.url, streams)
+        wanted = run(capsys, config(declaration=file, capture=str(folder)))
+    monkeypatch.setattr(socket.socket, "connect", None)
+    assert sum(message["type"] == "RECORD" for message in messages(wanted)) == len(ROWS)
+    assert run(capsys, config(declaration=file, replay=str(folder))) == wanted
+    (one,) = folder.glob("run-*.jsonl")
+    assert run(capsys, config(declaration=file, replay=str(one))) == wanted
+
+
+def test_bodies_are_kept_verbatim_and_metadata_beside_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = b'{ "items" : [ {"id": 1.10} ],\r\n "next":null}\n'
+    with Hostile(lambda _: [response(body, headers=["X-Total: 1"])]) as server:
+        file = declared(tmp_path, server.url)
+        run(capsys, config(declaration=file, capture=str(tmp_path / "kept")))
+        run(capsys, config(declaration=file, capture=str(tmp_path / "kept")))
+    bodies, metas = kept(tmp_path / "kept", ".json.gz"), kept(tmp_path / "kept", ".meta.json")
+    assert len(bodies) == len(metas) == len(list((tmp_path / "kept").glob("run-*.jsonl"))) == 2
+    assert all(gzip.decompress(path.read_bytes()) == body for path in bodies)
+    assert bodies[0].relative_to(tmp_path / "kept").parts[0] == "rows"
+    meta = json.loads(metas[0].read_text())
+    assert meta["request"]["url"] == f"{server.url}/rows"
+    assert (meta["status"], meta["headers"]["x-total"], meta["masked"]) == (200, "1", False)
+    assert not list((tmp_path / "kept").rglob("*.tmp"))
+
+
+def test_what_went_wrong_goes_wrong_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cut answer, a 503 and a 429 with a wait, each asked again; the claim's count of requests shows it."""
+    whole = response(b'{"items":[{"id":1}],"next":null}')
+    answers = iter(
+        [
+            whole[:-5],
+            response(b"{}", status="503 Slow"),
+            response(b"{}", status="429 Slow", headers=["Retry-After: 1"]),
+            whole,
+        ]
+    )
+    with Hostile(lambda _: [next(answers)]) as server:
+        file = declared(tmp_path, server.url)
+        wanted = run(capsys, config(declaration=file, capture=str(tmp_path / "kept")))
+    waits: list[float] = []
+    passed = ReplayClock.wait
+
+    def noted(clock: ReplayClock, seconds: float) -> None:
+        waits.append(seconds)
+        passed(clock, seconds)
+
+    monkeypatch.setattr(ReplayClock, "wait", noted)
+    assert run(capsys, config(declaration=file, replay=str(tmp_path / "kept"))) == wanted
+    assert messages(wanted)[-1]["value"]["claims"]["rows"][0]["evidence"]["requests"] == 4
+    assert len(waits) >= 3
+
+
+def test_a_request_that_was_not_captured_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with json_api(by_cursor) as server:
+        file = declared(tmp_path, server.url)
+        run(capsys, config(declaration=file, capture=str(tmp_path / "kept")))
+        file = declared(tmp_path, server.url, CURSOR.replace("path: /rows", "path: /others"))
+    assert status_of(config(declaration=file, replay=str(tmp_path / "kept"))) == 1
+    assert f"is not in the capture: GET {server.url}/others" in capsys.readouterr().err
+
+
+def test_a_damaged_or_missing_body_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with json_api(by_cursor) as server:
+        file = declared(tmp_path, server.url)
+        run(capsys, config(declaration=file, capture=str(tmp_path / "kept")))
+    for body in kept(tmp_path / "kept", ".json.gz"):
+        body.write_bytes(body.read_bytes()[:-9])
+    assert status_of(config(declaration=file, replay=str(tmp_path / "kept"))) == 1
+    assert "is damaged or gone in the capture" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"replay": "/no/such"}, "there is no captured run at /no/such"),
+        ({"replay": "api.yaml"}, "is not the file of a captured run"),
+        ({"replay": "x", "capture": "y"}, "exclude each other"),
+    ],
+)
+def test_what_cannot_be_replayed_is_a_mistake_of_the_config(
+    settings: dict[str, str],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert status_of(config(declaration=declared(tmp_path, "http://127.0.0.1:9"), **settings)) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.case("X4")
+@pytest.mark.parametrize("place", ["in: header, name: X-Key", "in: query, name: k"])
+def test_no_captured_file_holds_a_secret(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even where the server repeats it, in a body, a header and the link to the next page."""
+    secret = "canary+9/x"
+
+    def answer(request: str) -> list[bytes]:
+        last = "page=2" in request
+        url = f"{server.url}/rows?page=2&k=canary%2B9%2Fx"
+        link = [] if last else [f'Link: <{url}>; rel="next"']
+        body = json.dumps([{"id": 2 if last else 1, "echo": secret, "url": url}]).encode()
+        return [response(body, headers=[f"X-Echo: {secret}", f"Set-Cookie: s={secret}", *link])]
+
+    streams = f"""
+settings: {{key: {{sensitive: true}}}}
+auth: {{type: api_key, {place}, key: "{{settings.key}}"}}
+streams:
+  rows: {{path: /rows, records: $, paginator: {{type: link_header}}, primary_keys: [id]}}
+"""
+    with Hostile(answer) as server:
+        file = declared(tmp_path, server.url, streams)
+        run(capsys, config(declaration=file, capture=str(tmp_path / "kept"), key=secret))
+    files = [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
+    assert len(files) == 5
+    for path in files:
+        content = path.read_bytes()
+        assert b"canary" not in (gzip.decompress(content) if path.suffix == ".gz" else content), path
+        assert "canary" not in str(path)
+    again = run(capsys, config(declaration=file, replay=str(tmp_path / "kept"), key="another"))
+    assert [message["record"]["id"] for message in messages(again) if message["type"] == "RECORD"] == [1, 2]
+
+
+def test_token_requests_are_not_kept_and_not_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where a token is refused before its time, so that a page is asked for twice."""
+    tokens = iter(["canary-one", "canary-two"])
+
+    def answer(request: str) -> list[bytes]:
+        if request.startswith("POST /token"):
+            return [response(json.dumps({"access_token": next(tokens), "token_type": "Bearer"}).encode())]
+        if "canary-one" in request and "cursor=50" in request:
+            return [response(b"{}", status="401 No")]
+        query = request.split()[1].partition("?")[2]
+        params = dict(pair.split("=") for pair in query.split("&") if pair)
+        return [response(json.dumps(by_cursor("", params)).encode())]
+
+    with Hostile(answer) as server:
+        auth = f"{{type: oauth2, grant: client_credentials, token_url: '{server.url}/token', client_id: me, "
+        auth = f"auth: {auth} client_secret: canary-three}}\n"
+        file = declared(tmp_path, server.url, auth + CURSOR)
+        wanted = run(capsys, config(declaration=file, capture=str(tmp_path / "kept")))
+    assert run(capsys, config(declaration=file, replay=str(tmp_path / "kept"))) == wanted
+    assert len(messages(wanted)) > len(ROWS)
+    for path in (tmp_path / "kept").rglob("*.*"):
+        content = path.read_bytes() if path.is_file() else b""
+        assert b"canary" not in (gzip.decompress(content) if path.suffix == ".gz" else content), path
