@@ -74,6 +74,7 @@ class Summary:
     """What a run did."""
 
     streams: int = 0
+    complete: int = 0
     pages: int = 0
     records: int = 0
     requests: int = 0
@@ -83,7 +84,7 @@ class Summary:
 
     def __str__(self) -> str:
         return (
-            f"{self.streams - len(self.failed)} of {self.streams} streams complete, {self.records:,} records, "
+            f"{self.complete} of {self.streams} streams complete, {self.records:,} records, "
             f"{self.requests:,} requests, {self.retries:,} retries, {self.waited:.1f} s waited"
         )
 
@@ -150,7 +151,11 @@ class Engine:
             for stream in streams:
                 self._lane.begin(stream)
                 try:
-                    self.sync(stream) if self._limit is None else self.look(stream, self._limit)
+                    if self._limit is None:
+                        self.sync(stream)
+                        self.summary.complete += 1
+                    else:
+                        self.look(stream, self._limit)
                 except Postponed:
                     raise
                 except TapError as error:
