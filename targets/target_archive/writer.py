@@ -266,7 +266,7 @@ def open_writer(
 
 def new_run_id() -> str:
     """A name for a run that sorts by time and does not collide when the clock goes back."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{uuid.uuid4().hex[:8]}"
 
 
 def _check_format(storage: LocalStorage, source: str) -> None:
