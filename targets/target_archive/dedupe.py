@@ -24,8 +24,6 @@ FROZEN_ENTRIES = 4_000_000  # in arrays, 16 bytes each
 
 
 class Dedupe(Protocol):
-    rule: str
-
     def is_repeat(self, day: str, key: Hashable, line: bytes) -> bool:
         """Whether to drop the line; if not, it counts as archived from now on."""
 
@@ -39,8 +37,6 @@ class LatestVersion:
     A stream may be scattered over thousands of days, so what is known of a day is frozen into arrays now and then, and
     the days that were loaded first are forgotten when there is too much of that.
     """
-
-    rule = "latest"
 
     def __init__(self, read_day: Callable[[str], list[bytes]], keys: tuple[str, ...]) -> None:
         self._read_day, self._read_key = read_day, field_reader(keys)
@@ -104,8 +100,6 @@ class CopiesReadAgain:
         position: The replication key; "" for a stream that is always read whole.
         start: Its value where the run starts, which is read again (inclusive), or None for the beginning.
     """
-
-    rule = "copies"
 
     def __init__(
         self,

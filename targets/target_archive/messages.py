@@ -29,15 +29,14 @@ class Message(msgspec.Struct, gc=False):
     bookmark_properties: list[str] | str | None = None
 
 
-_decode = msgspec.json.Decoder(Message).decode
-decode = _decode
+decode = msgspec.json.Decoder(Message).decode
 """A line's message. Raises msgspec.DecodeError for a line that is not one; see `decode_odd`."""
 
 
 def decode_odd(line: bytes) -> Message | None:
     """The message of a line that `decode` refused: None for a blank one, and a byte order mark is passed over."""
     text = line.removeprefix(_BOM)
-    return _decode(text) if text.strip() else None
+    return decode(text) if text.strip() else None
 
 
 class LineReader:
