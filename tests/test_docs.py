@@ -12,8 +12,10 @@ import pytest
 import yaml
 
 from daykeep.cli import main
-from tap_rest import auth, formats, paginators, records
-from tap_rest.declaration import load
+from tap_rest.auth import auth
+from tap_rest.formats import formats, records
+from tap_rest.language import paginators
+from tap_rest.language.declaration import load
 from target_archive.settings import Settings
 
 ROOT = Path(__file__).parent.parent

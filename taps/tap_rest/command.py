@@ -13,8 +13,8 @@ from typing import Any
 import click
 from singer_sdk.plugin_base import SingerCommand
 
+from tap_rest.engine.signals import Interrupted
 from tap_rest.errors import ConfigError, TapError
-from tap_rest.signals import Interrupted
 
 log = logging.getLogger(__name__)
 

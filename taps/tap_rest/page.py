@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from tap_rest.errors import UnexpectedPage
-from tap_rest.json_text import BOM, decoded, members, slice_at
+from tap_rest.formats.json_text import BOM, decoded, members, slice_at
 from tap_rest.request import Request
 
 

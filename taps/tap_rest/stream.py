@@ -10,8 +10,8 @@ from singer_sdk import Tap
 from singer_sdk.singerlib.encoding.simple import Message, SimpleSingerWriter
 from singer_sdk.singerlib.json import deserialize_json
 
-from tap_rest.declaration import BoundStream, Stream
-from tap_rest.messages import Output
+from tap_rest.engine.messages import Output
+from tap_rest.language.declaration import BoundStream, Stream
 
 
 class DeclaredStream(singer_sdk.Stream):

@@ -23,19 +23,19 @@ from singer_sdk.plugin_base import JSONSchemaValidator, _ConfigInput
 from singer_sdk.tap_base import CliTestOptionValue
 
 import tap_declarations
-from tap_rest.capture import Capture, CaptureClock, Replay, ReplayClock, clock_for, replayed
-from tap_rest.checkpoint import State
 from tap_rest.command import Command, config_object, json_object, options, reported
-from tap_rest.declaration import Bound, Declaration, load
-from tap_rest.engine import Engine
+from tap_rest.engine.capture import Capture, CaptureClock, Replay, ReplayClock, clock_for, replayed
+from tap_rest.engine.checkpoint import State
+from tap_rest.engine.engine import Engine
+from tap_rest.engine.explain import explained, masked
+from tap_rest.engine.messages import Lane, Output, RawLane, singer_output, state_line
+from tap_rest.engine.signals import Waiter
+from tap_rest.engine.transport import Sender, Transport
 from tap_rest.errors import ConfigError
-from tap_rest.explain import explained, masked
-from tap_rest.messages import Lane, Output, RawLane, singer_output, state_line
+from tap_rest.language.declaration import Bound, Declaration, load
+from tap_rest.language.vocabulary import COMMON_SETTINGS
 from tap_rest.redaction import Redactor
-from tap_rest.signals import Waiter
 from tap_rest.stream import DeclaredStream, SDKLane, is_whole
-from tap_rest.transport import Sender, Transport
-from tap_rest.vocabulary import COMMON_SETTINGS
 
 Defaults = Mapping[str, Any] | Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Values for settings that the config leaves out; a function of the config is called when a request is near."""

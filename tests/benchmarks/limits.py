@@ -18,11 +18,11 @@ from typing import Any
 
 import msgspec
 
-from tap_rest.limits import Limit, Limiter
+from tap_rest.engine.signals import Waiter
+from tap_rest.engine.transport import Transport
+from tap_rest.language.verdicts import judge
+from tap_rest.limits.limits import Limit, Limiter
 from tap_rest.request import Request
-from tap_rest.signals import Waiter
-from tap_rest.transport import Transport
-from tap_rest.verdicts import judge
 
 
 class Quota:

@@ -12,13 +12,13 @@ from urllib.parse import parse_qsl
 
 from tests.tap_rest.hostile import Hostile, response
 
-from tap_rest.checkpoint import State
-from tap_rest.declaration import load
-from tap_rest.engine import Engine
+from tap_rest.engine.checkpoint import State
+from tap_rest.engine.engine import Engine
+from tap_rest.engine.messages import Output, RawLane
+from tap_rest.engine.signals import Interrupted, Waiter
+from tap_rest.engine.transport import Transport
 from tap_rest.errors import TapError
-from tap_rest.messages import Output, RawLane
-from tap_rest.signals import Interrupted, Waiter
-from tap_rest.transport import Transport
+from tap_rest.language.declaration import load
 
 NOW = 1_800_000_000.0
 

@@ -8,14 +8,14 @@ import msgspec
 import pytest
 from tests.tap_rest.harness import FastClock
 
-from tap_rest.auth import ApiKeyAuth, Auth, BasicAuth, BearerAuth, NoAuth
-from tap_rest.oauth import OAuth2Auth
+from tap_rest.auth.auth import ApiKeyAuth, Auth, BasicAuth, BearerAuth, NoAuth
+from tap_rest.auth.oauth import OAuth2Auth
+from tap_rest.auth.session import SessionAuth
+from tap_rest.auth.signing import HmacAuth
+from tap_rest.engine.tokens import RunTokens
 from tap_rest.page import Page
 from tap_rest.redaction import MASK, Redactor
 from tap_rest.request import Private, Request
-from tap_rest.session import SessionAuth
-from tap_rest.signing import HmacAuth
-from tap_rest.tokens import RunTokens
 
 START = Request("https://x.test/a?b=c", params=(("q", "1"),), headers=(("Cookie", "a=b"),))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tap_rest.breaker import BLOCKS, COOL_OFF, FAILURES, LONGEST, LOST, PAUSE, Breaker
+from tap_rest.limits.breaker import BLOCKS, COOL_OFF, FAILURES, LONGEST, LOST, PAUSE, Breaker
 
 
 def opened() -> Breaker:

@@ -14,7 +14,7 @@ from tests.tap_rest.hostile import Hostile, response
 from tests.tap_rest.test_engine import CURSOR, INCREMENTAL, OFFSET, ROWS, by_cursor, by_offset
 from tests.tap_rest.test_tap import config, declared, messages, status_of
 
-from tap_rest.capture import ReplayClock
+from tap_rest.engine.capture import ReplayClock
 
 pytestmark = pytest.mark.usefixtures("clean_process")
 

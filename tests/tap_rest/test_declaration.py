@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 import tap_declarations
-from tap_rest import declaration as declaration_module
-from tap_rest.declaration import Bound, Declaration, language_schema, load
 from tap_rest.errors import ConfigError, DeclarationError
-from tap_rest.paginators import CursorPaginator, LinkHeaderPaginator, OffsetPaginator
-from tap_rest.records import PathRecords, RootRecords
-from tap_rest.yaml_source import read
+from tap_rest.formats.records import PathRecords, RootRecords
+from tap_rest.language import declaration as declaration_module
+from tap_rest.language.declaration import Bound, Declaration, language_schema, load
+from tap_rest.language.paginators import CursorPaginator, LinkHeaderPaginator, OffsetPaginator
+from tap_rest.language.yaml_source import read
 
 BASE = "name: tap-x\nbase_url: https://x.test/api/\n"
 
@@ -46,7 +46,7 @@ def test_a_name_that_is_not_packaged_is_not_found() -> None:
 
 
 def test_the_committed_schema_is_current_and_accepts_the_packaged_declarations() -> None:
-    committed = Path(declaration_module.__file__).with_name("declaration.schema.json")
+    committed = Path(declaration_module.__file__).parent.with_name("declaration.schema.json")
     current = json.dumps(language_schema(), indent=2, ensure_ascii=False) + "\n"
     assert committed.read_text() == current, "write json.dumps(language_schema(), indent=2) to it"
     for name in tap_declarations.names():

@@ -13,10 +13,10 @@ import pytest
 from tests.tap_rest.harness import NOW, FastClock, Run, json_api, run
 from tests.tap_rest.hostile import Hostile, framed, payload, response
 
-from tap_rest.breaker import BLOCKS
-from tap_rest.engine import STALE_TRIES, TRIES, RunAborted, RunIncomplete
+from tap_rest.engine.engine import STALE_TRIES, TRIES, RunAborted, RunIncomplete
+from tap_rest.engine.signals import Interrupted
 from tap_rest.errors import CredentialsRefused, Postponed
-from tap_rest.signals import Interrupted
+from tap_rest.limits.breaker import BLOCKS
 
 ROWS = [{"id": number, "t": f"2024-01-01T00:{number // 60:02}:{number % 60:02}Z"} for number in range(100)]
 

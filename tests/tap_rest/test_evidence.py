@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tests.tap_rest.harness import NOW
 
-from tap_rest.declaration import BoundStream, load
-from tap_rest.evidence import KEYS_COUNTED, Walk, signature
+from tap_rest.engine.evidence import KEYS_COUNTED, Walk, signature
+from tap_rest.language.declaration import BoundStream, load
 
 
 def stream(folder: Path, replication: str = "{key: t, order: ascending}", keys: str = "[id]") -> BoundStream:

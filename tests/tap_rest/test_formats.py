@@ -16,9 +16,9 @@ from tests.tap_rest.harness import json_api, run
 from tests.tap_rest.hostile import response
 
 from tap_rest.errors import UnexpectedPage
-from tap_rest.formats import CsvFormat, Format, JsonFormat, JsonlFormat, XmlFormat
-from tap_rest.inflate import Caps, unpacked
-from tap_rest.records import PathRecords, RootRecords
+from tap_rest.formats.formats import CsvFormat, Format, JsonFormat, JsonlFormat, XmlFormat
+from tap_rest.formats.inflate import Caps, unpacked
+from tap_rest.formats.records import PathRecords, RootRecords
 
 
 def text(form: Format, body: bytes) -> bytes:

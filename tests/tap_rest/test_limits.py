@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from tests.tap_rest.harness import json_api, run
 from tests.tap_rest.hostile import Hostile, response
 
-from tap_rest.breaker import COOL_OFF, FAILURES, PAUSE
-from tap_rest.engine import RunIncomplete
+from tap_rest.engine.engine import RunIncomplete
 from tap_rest.errors import Postponed
-from tap_rest.limits import POLITE_GAP, Limit, Limiter
+from tap_rest.language.verdicts import judge
+from tap_rest.limits.breaker import COOL_OFF, FAILURES, PAUSE
+from tap_rest.limits.limits import POLITE_GAP, Limit, Limiter
+from tap_rest.limits.quota_headers import LONGEST_WAIT
 from tap_rest.page import Page
-from tap_rest.quota_headers import LONGEST_WAIT
 from tap_rest.request import Request
-from tap_rest.verdicts import judge
 
 NOW = 1_700_000_100.0  # a quarter of an hour by the clock begins
 REQUEST = Request("https://x.test/a")

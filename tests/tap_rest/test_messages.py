@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tap_rest.messages import record_lines, schema_line, state_line, timestamp
+from tap_rest.engine.messages import record_lines, schema_line, state_line, timestamp
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])

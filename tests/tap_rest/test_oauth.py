@@ -22,9 +22,9 @@ import pytest
 from tests.tap_rest.harness import NOW, Run, run
 from tests.tap_rest.hostile import Hostile, response
 
+from tap_rest.auth.flow import MOST_FORCED, Token
+from tap_rest.auth.oauth import OAuth2Auth
 from tap_rest.errors import CredentialsRefused
-from tap_rest.flow import MOST_FORCED, Token
-from tap_rest.oauth import OAuth2Auth
 from tap_rest.page import Page
 from tap_rest.request import Request
 

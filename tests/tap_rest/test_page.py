@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_rest.errors import UnexpectedPage
-from tap_rest.json_text import members
+from tap_rest.formats.json_text import members
 from tap_rest.page import Page
 from tap_rest.request import Request
 

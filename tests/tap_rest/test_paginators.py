@@ -10,9 +10,8 @@ import msgspec
 import pytest
 
 from tap_rest.errors import UnexpectedPage
-from tap_rest.links import links
-from tap_rest.page import Page
-from tap_rest.paginators import (
+from tap_rest.language.links import links
+from tap_rest.language.paginators import (
     CursorPaginator,
     End,
     KeysetPaginator,
@@ -23,6 +22,7 @@ from tap_rest.paginators import (
     Paginator,
     SinglePagePaginator,
 )
+from tap_rest.page import Page
 from tap_rest.request import Request
 
 START = Request("https://x.test/v1/rows", params=(("q", "a"),), headers=(("Accept", "x"),))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_rest.quota_headers import FAMILIES, LONGEST_WAIT, Reading, backoff, readings, retry_after
+from tap_rest.limits.quota_headers import FAMILIES, LONGEST_WAIT, Reading, backoff, readings, retry_after
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT, 800 s into a quarter of an hour and 80,000 s into the day
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_rest.errors import UnexpectedPage
-from tap_rest.fields import KeyReader, include
-from tap_rest.records import ColumnsRecords, ObjectMapRecords, PathRecords, Records, RootRecords, TableRecords
+from tap_rest.formats.fields import KeyReader, include
+from tap_rest.formats.records import ColumnsRecords, ObjectMapRecords, PathRecords, Records, RootRecords, TableRecords
 
 
 def sliced(selector: Records, body: bytes) -> list[bytes]:

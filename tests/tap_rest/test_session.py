@@ -11,9 +11,9 @@ import pytest
 from tests.tap_rest.harness import NOW, Run, run
 from tests.tap_rest.hostile import Hostile, response
 
+from tap_rest.auth.flow import Token
+from tap_rest.auth.session import SessionAuth
 from tap_rest.errors import CredentialsRefused
-from tap_rest.flow import Token
-from tap_rest.session import SessionAuth
 
 LOGIN = {"login_url": "https://x.test/login", "token_path": "data.token"}
 PASSWORD = {"user": "me", "password": "p w&"}

@@ -14,8 +14,8 @@ import pytest
 from tests.tap_rest.harness import NOW, run
 from tests.tap_rest.hostile import Hostile, response
 
+from tap_rest.auth.signing import HmacAuth
 from tap_rest.request import Request
-from tap_rest.signing import HmacAuth
 
 START = Request("https://x.test/api/orders?b=2", params=(("a", "x y"),), body="{}", method="POST")
 SHA512 = (

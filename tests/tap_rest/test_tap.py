@@ -364,7 +364,7 @@ def test_nothing_else_gets_on_stdout(sample: SampleServer) -> None:
     """Prints of Python and of C land on stderr while a sync runs."""
     code = f"""
         import os, threading, time
-        from tap_rest import engine
+        from tap_rest.engine import engine
         from tap_rest.tap import main
         def noise():
             while True:

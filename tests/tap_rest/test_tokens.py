@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from tests.tap_rest.harness import FastClock
 
-from tap_rest import tokens as tokens_module
+from tap_rest.auth.flow import Token
+from tap_rest.auth.oauth import OAuth2Auth
+from tap_rest.engine import tokens as tokens_module
+from tap_rest.engine.signals import Waiter
+from tap_rest.engine.tokens import RunTokens, TokenFile
 from tap_rest.errors import ConfigError, TapError
-from tap_rest.flow import Token
-from tap_rest.oauth import OAuth2Auth
 from tap_rest.page import Page
 from tap_rest.request import Private, Request
-from tap_rest.signals import Waiter
-from tap_rest.tokens import RunTokens, TokenFile
 
 ROTATING = OAuth2Auth(grant="refresh_token", token_url="https://x.test/t", client_id="me", refresh_token="first")
 REQUEST = Request("https://x.test/a")

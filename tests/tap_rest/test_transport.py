@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import pytest
 from tests.tap_rest.hostile import CERTIFICATE, Hostile, framed, payload, response
 
-from tap_rest.inflate import Caps
+from tap_rest.engine.transport import Transport, TransportError, checked_origin
+from tap_rest.formats.inflate import Caps
+from tap_rest.language.vocabulary import Timeouts
 from tap_rest.request import Request
-from tap_rest.transport import Transport, TransportError, checked_origin
-from tap_rest.vocabulary import Timeouts
 
 GZIP = ["Content-Encoding: gzip"]
 BODY = b'{"data":[' + b",".join(b'{"id":%d,"text":"some words to compress"}' % n for n in range(40)) + b"]}"

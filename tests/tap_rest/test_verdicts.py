@@ -10,10 +10,10 @@ import pytest
 from tests.tap_rest.harness import json_api, run
 from tests.tap_rest.hostile import response
 
+from tap_rest.language.verdicts import Action, Rule, judge
+from tap_rest.limits.quota_headers import LONGEST_WAIT, retry_after
 from tap_rest.page import Page
-from tap_rest.quota_headers import LONGEST_WAIT, retry_after
 from tap_rest.request import Request
-from tap_rest.verdicts import Action, Rule, judge
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 

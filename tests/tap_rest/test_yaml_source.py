@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tap_rest.errors import DeclarationError
-from tap_rest.yaml_source import Source, read
+from tap_rest.language.yaml_source import Source, read
 
 
 def parsed(folder: Path, text: str) -> Source:

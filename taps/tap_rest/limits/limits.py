@@ -18,12 +18,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tap_rest.breaker import Breaker
 from tap_rest.component import Component
+from tap_rest.language.verdicts import Verdict, is_web_page
+from tap_rest.limits.breaker import Breaker
+from tap_rest.limits.quota_headers import Family, backoff, readings, retry_after
 from tap_rest.page import Page
-from tap_rest.quota_headers import Family, backoff, readings, retry_after
 from tap_rest.request import Request
-from tap_rest.verdicts import Verdict, is_web_page
 
 Weight = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Origin = tuple[str, str, int]

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from tap_rest.flow import Fetched, Token, checked_token_url
+from tap_rest.auth.flow import Fetched, Token, checked_token_url
 from tap_rest.page import Page
 from tap_rest.request import Private
 

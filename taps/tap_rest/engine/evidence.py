@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 from isal import isal_zlib
 
-from tap_rest.declaration import BoundStream
-from tap_rest.fields import KeyReader
+from tap_rest.formats.fields import KeyReader
+from tap_rest.language.declaration import BoundStream
 
 KEYS_COUNTED = 1_000_000
 _ENDLESS = 1 << 64

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import yaml
 
-from tap_rest.auth import Auth
-from tap_rest.declaration import Bound, Declaration
-from tap_rest.flow import Fetched
+from tap_rest.auth.auth import Auth
+from tap_rest.auth.flow import Fetched
+from tap_rest.language.declaration import Bound, Declaration
 from tap_rest.redaction import MASK, Redactor
 from tap_rest.request import Request
 

@@ -16,8 +16,14 @@ from dataclasses import dataclass, field
 import backoff
 import msgspec
 
-from tap_rest.checkpoint import State, Unit
-from tap_rest.declaration import Bound, BoundStream
+from tap_rest.auth.flow import TokenUnavailable
+from tap_rest.engine.checkpoint import State, Unit
+from tap_rest.engine.evidence import Walk
+from tap_rest.engine.messages import Lane, state_line
+from tap_rest.engine.reading import read
+from tap_rest.engine.signals import Waiter
+from tap_rest.engine.tokens import RunTokens, token_file
+from tap_rest.engine.transport import Sender, TransportError, current_stream
 from tap_rest.errors import (
     CredentialsRefused,
     NoAnswer,
@@ -27,22 +33,16 @@ from tap_rest.errors import (
     TapError,
     UnexpectedPage,
 )
-from tap_rest.evidence import Walk
-from tap_rest.fields import include
-from tap_rest.flow import TokenUnavailable
-from tap_rest.limits import Limiter
-from tap_rest.messages import Lane, state_line
+from tap_rest.formats.fields import include
+from tap_rest.language.declaration import Bound, BoundStream
+from tap_rest.language.paginators import End
+from tap_rest.language.replication import moment
+from tap_rest.language.verdicts import Verdict, judge
+from tap_rest.language.vocabulary import Timeouts
+from tap_rest.limits.limits import Limiter
 from tap_rest.page import Page
-from tap_rest.paginators import End
-from tap_rest.reading import read
 from tap_rest.redaction import Redactor
-from tap_rest.replication import moment
 from tap_rest.request import Private, Request
-from tap_rest.signals import Waiter
-from tap_rest.tokens import RunTokens, token_file
-from tap_rest.transport import Sender, TransportError, current_stream
-from tap_rest.verdicts import Verdict, judge
-from tap_rest.vocabulary import Timeouts
 
 TRIES = 6
 FIRST_TRIES = 4

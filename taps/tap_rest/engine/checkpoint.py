@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from tap_rest.declaration import BoundStream
+from tap_rest.engine.evidence import Evidence, Walk
 from tap_rest.errors import ConfigError
-from tap_rest.evidence import Evidence, Walk
-from tap_rest.replication import Replication
+from tap_rest.language.declaration import BoundStream
+from tap_rest.language.replication import Replication
 from tap_rest.request import Pairs, Request
 
 VERSION = 1

@@ -10,7 +10,7 @@ from xml.parsers import expat
 import msgspec
 
 from tap_rest.errors import UnexpectedPage
-from tap_rest.json_text import BOM
+from tap_rest.formats.json_text import BOM
 
 DEEPEST = 500
 _DECLARED = re.compile(rb"""\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from tap_rest.declaration import BoundStream
+from tap_rest.language.declaration import BoundStream
 
 PIPE_SIZE = 1 << 20
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from tap_rest.json_text import decoded, members, quoted
+from tap_rest.formats.json_text import decoded, members, quoted
 
 
 class KeyReader:

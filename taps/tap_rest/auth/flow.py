@@ -16,10 +16,10 @@ import msgspec
 
 from tap_rest.component import Component
 from tap_rest.errors import CredentialsRefused, NoAnswer, TapError
+from tap_rest.language.replication import moment
+from tap_rest.language.verdicts import judge
 from tap_rest.page import Page
-from tap_rest.replication import moment
 from tap_rest.request import Private, Request
-from tap_rest.verdicts import judge
 
 EARLY = 300.0
 """Seconds before its end that a token is renewed; half its lifetime for one that lives less than twice that."""

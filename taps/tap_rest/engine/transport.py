@@ -24,12 +24,12 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
+from tap_rest.engine.wire import POOLS, Exchange, InsideAddress, current
 from tap_rest.errors import NoAnswer
-from tap_rest.inflate import Caps, Inflate, NotCompressed
+from tap_rest.formats.inflate import Caps, Inflate, NotCompressed
+from tap_rest.language.vocabulary import Timeouts
 from tap_rest.page import Page
 from tap_rest.request import Request, origin
-from tap_rest.vocabulary import Timeouts
-from tap_rest.wire import POOLS, Exchange, InsideAddress, current
 
 Kind = Literal["connect", "tls", "timeout", "cut", "corrupt", "too_large", "redirect", "request"]
 

@@ -14,8 +14,8 @@ import msgspec
 
 from tap_rest.component import Component
 from tap_rest.errors import UnexpectedPage
-from tap_rest.fields import KeyReader
-from tap_rest.links import links, signs_of_more
+from tap_rest.formats.fields import KeyReader
+from tap_rest.language.links import links, signs_of_more
 from tap_rest.page import Page
 from tap_rest.request import Request
 

@@ -18,9 +18,9 @@ import msgspec
 
 from tap_rest.component import Component
 from tap_rest.errors import UnexpectedPage
-from tap_rest.inflate import unpacked
-from tap_rest.json_text import BOM, check_utf8, check_whole
-from tap_rest.xml_text import as_json
+from tap_rest.formats.inflate import unpacked
+from tap_rest.formats.json_text import BOM, check_utf8, check_whole
+from tap_rest.formats.xml_text import as_json
 
 csv.field_size_limit(1 << 30)  # of the process; a field is in memory already, and its 128 KiB would refuse whole files
 

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from tap_rest.component import Component
+from tap_rest.limits.quota_headers import bounded, readings, retry_after, seconds_until
 from tap_rest.page import Page
-from tap_rest.quota_headers import bounded, readings, retry_after, seconds_until
 
 Action = Literal["ok", "empty", "retry", "wait", "reauth", "skip_record", "skip_partition", "fail_stream", "abort"]
 Status = int | str

@@ -10,12 +10,12 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from tap_rest.auth import Auth
+from tap_rest.auth.auth import Auth
 from tap_rest.errors import ConfigError
-from tap_rest.limits import Limit
-from tap_rest.replication import formatted, slots, substitute
+from tap_rest.language.replication import formatted, slots, substitute
+from tap_rest.language.vocabulary import Check, Param, Stream, Timeouts
+from tap_rest.limits.limits import Limit
 from tap_rest.request import Request, origin
-from tap_rest.vocabulary import Check, Param, Stream, Timeouts
 
 ENGINE_SLOTS = ("bookmark", "until")
 """What the engine puts in, for each unit; the rest is put in once."""

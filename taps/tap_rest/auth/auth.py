@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import base64
 
-from tap_rest.flow import AuthKind, Placed
-from tap_rest.oauth import OAuth2Auth
+from tap_rest.auth.flow import AuthKind, Placed
+from tap_rest.auth.oauth import OAuth2Auth
+from tap_rest.auth.session import SessionAuth
+from tap_rest.auth.signing import HmacAuth
 from tap_rest.request import Request
-from tap_rest.session import SessionAuth
-from tap_rest.signing import HmacAuth
 
 
 class NoAuth(AuthKind, tag="none", frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ import json
 from typing import Literal
 from urllib.parse import urlencode
 
-from tap_rest.flow import Fetched, Token, checked_token_url
+from tap_rest.auth.flow import Fetched, Token, checked_token_url
 from tap_rest.redaction import is_secret_name
 from tap_rest.request import Private
 

@@ -7,8 +7,8 @@ import hmac
 from typing import Literal
 from urllib.parse import urlsplit
 
-from tap_rest.flow import Flow, Placed, Tokens, without_param
-from tap_rest.replication import SLOT, Format, formatted, slots
+from tap_rest.auth.flow import Flow, Placed, Tokens, without_param
+from tap_rest.language.replication import SLOT, Format, formatted, slots
 from tap_rest.request import Request
 
 SLOTS = ("method", "path", "query", "body", "timestamp")

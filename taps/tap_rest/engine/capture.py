@@ -24,17 +24,17 @@ from typing import Any, TextIO
 import msgspec
 from isal import igzip
 
-from tap_rest.auth import Auth
-from tap_rest.declaration import Bound
+from tap_rest.auth.auth import Auth
+from tap_rest.auth.flow import AuthKind, Fetched, Flow, Tokens
+from tap_rest.engine.messages import timestamp
+from tap_rest.engine.signals import Waiter
+from tap_rest.engine.transport import Sender, TransportError, current_stream
 from tap_rest.errors import ConfigError, TapError
-from tap_rest.flow import AuthKind, Fetched, Flow, Tokens
-from tap_rest.messages import timestamp
+from tap_rest.language.declaration import Bound
+from tap_rest.language.vocabulary import Timeouts
 from tap_rest.page import Page
 from tap_rest.redaction import Redactor
 from tap_rest.request import Private, Request
-from tap_rest.signals import Waiter
-from tap_rest.transport import Sender, TransportError, current_stream
-from tap_rest.vocabulary import Timeouts
 
 _TIMEOUTS = Timeouts()
 

@@ -11,11 +11,11 @@ import msgspec
 
 from tap_rest.component import Component
 from tap_rest.errors import ConfigError
-from tap_rest.formats import Format, JsonFormat
-from tap_rest.paginators import Paginator, SinglePagePaginator
-from tap_rest.records import Records
-from tap_rest.replication import Replication, moment
-from tap_rest.verdicts import Rule
+from tap_rest.formats.formats import Format, JsonFormat
+from tap_rest.formats.records import Records
+from tap_rest.language.paginators import Paginator, SinglePagePaginator
+from tap_rest.language.replication import Replication, moment
+from tap_rest.language.verdicts import Rule
 
 UrlPath = Annotated[str, msgspec.Meta(pattern="^/", examples=["/v1/items"])]
 Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]

@@ -13,8 +13,8 @@ import msgspec
 
 from tap_rest.component import Component
 from tap_rest.errors import UnexpectedPage
-from tap_rest.fields import include
-from tap_rest.json_text import (
+from tap_rest.formats.fields import include
+from tap_rest.formats.json_text import (
     BOM,
     check_utf8,
     check_whole,

@@ -15,8 +15,9 @@ from typing import Any, get_args
 
 import msgspec
 
-from tap_rest.auth import Auth, NoAuth
-from tap_rest.binding import (
+from tap_rest.auth.auth import Auth, NoAuth
+from tap_rest.auth.signing import SLOTS as SIGNED_SLOTS
+from tap_rest.language.binding import (
     ENGINE_SLOTS,
     TEMPLATES,
     VERBATIM,
@@ -28,11 +29,10 @@ from tap_rest.binding import (
     converted,
     filled,
 )
-from tap_rest.limits import Limit
-from tap_rest.replication import SLOT, Format, slots
-from tap_rest.signing import SLOTS as SIGNED_SLOTS
-from tap_rest.vocabulary import COMMON_SETTINGS, Check, Defaults, Name, Setting, Stream
-from tap_rest.yaml_source import KeyPath, Mistake, Source, did_you_mean, mistakes, read
+from tap_rest.language.replication import SLOT, Format, slots
+from tap_rest.language.vocabulary import COMMON_SETTINGS, Check, Defaults, Name, Setting, Stream
+from tap_rest.language.yaml_source import KeyPath, Mistake, Source, did_you_mean, mistakes, read
+from tap_rest.limits.limits import Limit
 
 __all__ = ["Bound", "BoundStream", "Declaration", "Stream", "language_schema", "load"]
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import msgspec
 
-from tap_rest.declaration import Bound
+from tap_rest.auth.flow import Token
+from tap_rest.engine.signals import Waiter
 from tap_rest.errors import ConfigError, TapError
-from tap_rest.flow import Token
-from tap_rest.signals import Waiter
+from tap_rest.language.declaration import Bound
 
 LONGEST_RENEWAL = 600.0
 """Seconds to wait for another process that is renewing."""

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tap_rest.language.verdicts import Verdict, judge
+from tap_rest.language.vocabulary import Stream
 from tap_rest.page import Page
-from tap_rest.verdicts import Verdict, judge
-from tap_rest.vocabulary import Stream
 
 
 def read(page: Page, stream: Stream, verdict: Verdict, now: float) -> tuple[Page, Verdict]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from tap_rest.limits import SystemClock
+from tap_rest.limits.limits import SystemClock
 
 
 class Interrupted(Exception):
