@@ -1,19 +1,22 @@
 """How much of a server's rate limit is used, and how often it has to say no: `python -m tests.benchmarks.limits`.
 
 Each server counts for itself and answers 429 to what is too much; each client asks as fast as it may for some seconds.
-All run side by side, so it takes as long as the longest.
+All run side by side, so it takes as long as the longest. At the end: what the limiter itself takes of a request's time.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,7 +24,10 @@ import msgspec
 from tap_rest.engine.signals import Waiter
 from tap_rest.engine.transport import Transport
 from tap_rest.language.verdicts import judge
+from tap_rest.limits.books import OwnBooks
 from tap_rest.limits.limits import Limit, Limiter
+from tap_rest.limits.shared_books import SharedBooks
+from tap_rest.page import Page
 from tap_rest.request import Request
 
 
@@ -80,10 +86,12 @@ def serve(quotas: Sequence[Quota], *, headers: bool) -> ThreadingHTTPServer:
     return server
 
 
-def ask(url: str, limits: list[dict[str, Any]], seconds: float) -> None:
+def ask(url: str, limits: list[dict[str, Any]], seconds: float, file: Path | None = None, begin: float = 0.0) -> None:
     """Asks for so long, as the engine does: whatever was too much is asked for again after a second."""
     clock, transport = Waiter(), Transport()
-    limiter, request = Limiter(msgspec.convert(limits, list[Limit]), clock), Request(url + "/rows")
+    books = SharedBooks(file) if file else OwnBooks()
+    limiter, request = Limiter(msgspec.convert(limits, list[Limit]), clock, books=books), Request(url + "/rows")
+    clock.wait(begin - clock.now())
     end = clock.monotonic() + seconds
     while True:
         while (hold := limiter.acquire(request)) is not None:
@@ -129,15 +137,52 @@ def measured(scenario: str, client: str) -> tuple[float, int, int]:
     return counts[True] / budget, counts[True], counts[False]
 
 
+def together(processes: int) -> tuple[str, str, float, int, int]:
+    """The same of several processes that share one file, at 10 a second."""
+    server, start = serve([Quota(10, 1.0, fixed=False)], headers=False), multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        how = ([{"quota": "10/s"}], 9.9, Path(folder) / "limits.sqlite", time.time() + 5.0)
+        running = [
+            start.Process(target=ask, args=(f"http://127.0.0.1:{server.server_address[1]}", *how))
+            for _ in range(processes)
+        ]
+        for process in running:
+            process.start()
+        for process in running:
+            process.join()
+    server.shutdown()
+    server.server_close()
+    counts = server.counts  # type: ignore[attr-defined]
+    return "sliding window 10/s", f"{processes} processes, no headers", counts[True] / 100, counts[True], counts[False]
+
+
+def cost(books: OwnBooks) -> float:
+    """CPU microseconds of a request that the limiter takes: the best of ten times five hundred."""
+    limiter, request, best = Limiter([Limit(quota=["100000/s", "1000000/h"])], books=books), Request("http://x"), 1.0
+    page = Page(request, 200, {}, b"{}")
+    verdict = judge(page, now=0.0)
+    for _ in range(10):
+        began = time.process_time()
+        for _ in range(500):
+            limiter.acquire(request)
+            limiter.observe(page, verdict)
+        best = min(best, (time.process_time() - began) / 500)
+    return best * 1e6
+
+
 def main() -> None:
     """Print the table, and as the last line the same as JSON."""
     pairs = [(scenario, client) for scenario in SCENARIOS for client in CLIENTS]
     with ThreadPoolExecutor(len(pairs)) as pool:
         rows = list(pool.map(lambda pair: (*pair, *measured(*pair)), pairs))
+    rows += [together(processes) for processes in (2, 4)]
     print(f"{'server':22}{'client':38}{'used':>7}{'passed':>8}{'429':>5}")
     for scenario, client, share, passed, refused in rows:
         print(f"{scenario:22}{client:38}{share:>7.1%}{passed:>8}{refused:>5}")
-    print(json.dumps(rows))
+    with tempfile.TemporaryDirectory() as folder:
+        own, shared = cost(OwnBooks()), cost(SharedBooks(Path(folder) / "limits.sqlite"))
+    print(f"{own:.0f} CPU µs of a request with books of its own, {shared:.0f} with shared ones")
+    print(json.dumps([*rows, {"own_us": own, "shared_us": shared}]))
 
 
 if __name__ == "__main__":

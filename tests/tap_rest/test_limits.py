@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -17,13 +19,14 @@ from tap_rest.engine.engine import RunIncomplete
 from tap_rest.errors import Postponed
 from tap_rest.language.verdicts import judge
 from tap_rest.limits.breaker import COOL_OFF, FAILURES, PAUSE
-from tap_rest.limits.limits import POLITE_GAP, Limit, Limiter
+from tap_rest.limits.limits import LEASE, LOOK_AGAIN, POLITE_GAP, Hold, Limit, Limiter
 from tap_rest.limits.quota_headers import LONGEST_WAIT
 from tap_rest.page import Page
 from tap_rest.request import Request
 
 NOW = 1_700_000_100.0  # a quarter of an hour by the clock begins
 REQUEST = Request("https://x.test/a")
+T = TypeVar("T")
 
 
 class HandClock:
@@ -33,8 +36,11 @@ class HandClock:
     def now(self) -> float:
         return NOW + self.passed
 
-    def monotonic(self) -> float:
-        return self.passed
+
+def elsewhere(do: Callable[[], T]) -> T:
+    """What it gives, done in another thread."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(do).result()
 
 
 class Sender:
@@ -46,7 +52,7 @@ class Sender:
         self.latency = latency
 
     def wait(self, path: str = "/a", method: str = "GET") -> float:
-        """Seconds until such a request might go; nothing is booked when it is not at once."""
+        """Seconds until such a request might go; one that may go at once is in flight, until the next call here."""
         hold = self.limiter.acquire(Request(f"https://x.test{path}", method))
         return 0.0 if hold is None else round(hold.seconds, 6)
 
@@ -80,6 +86,7 @@ def test_without_a_quota_requests_to_one_origin_keep_a_polite_distance() -> None
 
 @pytest.mark.case("R003-8")
 @given(st.integers(1, 20), st.integers(1, 60), st.floats(0, 3), st.lists(st.floats(0, 30), min_size=1, max_size=60))
+@pytest.mark.case("trap:2.bucket-never-deducts")
 def test_no_stretch_of_time_holds_more_than_the_quota(
     count: int, window: int, latency: float, pauses: list[float]
 ) -> None:
@@ -129,8 +136,9 @@ def test_a_huge_quota_is_spread_and_not_remembered_whole() -> None:
     assert {sender.send() for _ in range(1000)} == {0.0}
 
 
+@pytest.mark.case("trap:2.throttle-not-locked")
 def test_threads_share_one_quota() -> None:
-    sender = Sender({"quota": "10/s"})
+    sender = Sender({"quota": "10/s", "concurrency": 4})
     waits: list[float] = []
     threads = [threading.Thread(target=lambda: waits.extend(sender.wait() for _ in range(25))) for _ in range(4)]
     for thread in threads:
@@ -189,6 +197,7 @@ def test_two_stars_at_the_end_hold_whatever_is_below(path: str) -> None:
 
 @pytest.mark.case("R000-17")
 @pytest.mark.case("R003-8")
+@pytest.mark.case("trap:2.sleeps-a-fixed-minute")
 def test_nothing_is_sent_before_the_reset_and_then_at_once() -> None:
     sender = Sender(FAST)
     sender.send(x_ratelimit_remaining="1", x_ratelimit_reset="30")
@@ -199,6 +208,7 @@ def test_nothing_is_sent_before_the_reset_and_then_at_once() -> None:
 
 
 @pytest.mark.case("R003-8")
+@pytest.mark.case("trap:2.adaptive-refill")
 def test_an_answer_never_refills_a_quota_nor_shortens_a_wait() -> None:
     sender = Sender({"quota": "2/min"})
     sender.send(x_ratelimit_remaining="0", x_ratelimit_reset="90")
@@ -239,6 +249,7 @@ def test_a_rounded_reset_is_not_waited_for_where_a_declared_quota_says_it_exactl
     assert sender.wait() == 1.0, "someone else has used the quota"
 
 
+@pytest.mark.case("trap:4.11")
 def test_a_success_may_ask_for_a_pause() -> None:
     sender = Sender(FAST)
     sender.send(backoff="10")
@@ -316,6 +327,8 @@ def test_answers_in_a_row_that_look_like_a_block_bring_a_cool_off(status: int, b
     assert sender.wait() == (COOL_OFF - 1 if held else 0.0)
 
 
+@pytest.mark.case("trap:2.breaker-trips-on-anything")
+@pytest.mark.case("R003-11")
 def test_the_circuit_is_broken_by_failures_and_not_by_refusals() -> None:
     sender = Sender(FAST)
     for _ in range(3 * FAILURES):
@@ -326,9 +339,88 @@ def test_the_circuit_is_broken_by_failures_and_not_by_refusals() -> None:
     assert sender.wait() == PAUSE
     sender.clock.passed += PAUSE
     assert sender.wait() == 0.0, "the probe"
-    assert sender.wait() > 0.0
+    assert elsewhere(sender.wait) > 0.0
     sender.limiter.failed(REQUEST)
     assert sender.wait() == 2 * PAUSE
+
+
+@pytest.mark.case("R003-11")
+def test_once_the_circuit_is_open_only_the_probe_decides() -> None:
+    sender = Sender({**FAST, "concurrency": 4})
+    assert sender.wait() == 0.0, "in flight before the circuit opens"
+    for _ in range(FAILURES):
+        elsewhere(lambda: sender.limiter.failed(REQUEST))
+    late = Page(REQUEST, 200, {}, b"{}")
+    sender.limiter.observe(late, judge(late, now=NOW))
+    elsewhere(lambda: sender.limiter.failed(REQUEST))
+    assert sender.wait() == PAUSE
+    sender.clock.passed += PAUSE
+    assert elsewhere(sender.wait) == 0.0, "the probe, whose thread then ends"
+    assert sender.wait() == LOOK_AGAIN
+    sender.clock.passed += LEASE + 1
+    assert sender.wait() == 0.0, "a probe that got lost holds nobody back for ever"
+    sender.limiter.observe(late, judge(late, now=NOW))
+    assert elsewhere(sender.wait) == 0.0
+
+
+@pytest.mark.case("R000-8")
+def test_no_more_requests_are_in_flight_than_the_limit_allows() -> None:
+    sender = Sender({**FAST, "concurrency": 3}, {"match": {"path": "/one"}, "quota": "1000/s"})
+    assert sender.limiter.side_by_side == 3
+    with ThreadPoolExecutor(4) as pool:
+        together = threading.Barrier(4)
+
+        def ask(path: str) -> float:
+            together.wait()
+            return sender.wait(path)
+
+        assert sorted(pool.map(ask, ["/a"] * 4)) == [0.0, 0.0, 0.0, LOOK_AGAIN]
+        assert sorted(pool.map(ask, ["/one"] * 4)) == [0.0, LOOK_AGAIN, LOOK_AGAIN, LOOK_AGAIN]
+        assert sender.wait("/a") == 0.0, "each thread has given back what it had"
+
+
+def test_without_a_word_about_it_requests_go_one_after_the_other() -> None:
+    assert Sender().limiter.side_by_side == 1
+    assert Sender(FAST, {"match": {"path": "/b"}}).limiter.side_by_side == 1
+
+
+@pytest.mark.parametrize("how", ["observe", "failed", "release", "acquire"])
+def test_whatever_becomes_of_a_request_its_place_is_given_back(how: str) -> None:
+    sender = Sender({"quota": "1/min"})
+    assert sender.wait() == 0.0
+    assert elsewhere(sender.wait) == 60.0
+    sender.clock.passed += 30.0
+    page = Page(REQUEST, 200, {}, b"{}")
+    ways: dict[str, Callable[[], object]] = {
+        "observe": lambda: sender.limiter.observe(page, judge(page, now=NOW)),
+        "failed": lambda: sender.limiter.failed(REQUEST),
+        "release": sender.limiter.release,
+        "acquire": sender.wait,
+    }
+    ways[how]()
+    sender.limiter.release()
+    sender.clock.passed += 30.0
+    assert elsewhere(sender.wait) == 30.0, "it counts from when it came back"
+    sender.clock.passed += 30.0
+    assert elsewhere(sender.wait) == 0.0
+
+
+def test_a_request_in_flight_counts_until_it_is_answered() -> None:
+    sender = Sender({"quota": "1/s", "concurrency": 2})
+    assert sender.wait() == 0.0
+    sender.clock.passed += 5.0
+    hold = elsewhere(lambda: sender.limiter.acquire(REQUEST))
+    assert hold == Hold(1.0, "the rate limit")
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.sampled_from([200, 429, 500, 403])), max_size=30))
+def test_a_clock_that_jumps_makes_no_wait_longer(jumps: list[tuple[float, int]]) -> None:
+    sender = Sender({"quota": ["3/10s", "20/h"]}, {"match": {}, "quota": "5/min", "window": "fixed"})
+    for jump, status in jumps:
+        sender.clock.passed += jump
+        assert sender.wait() <= 3600.0
+        page = Page(REQUEST, status, {"retry-after": "1800"} if status == 429 else {}, b"")
+        sender.limiter.observe(page, judge(page, now=sender.clock.now()))
 
 
 def test_buckets_have_circuits_of_their_own() -> None:
@@ -346,6 +438,7 @@ def test_buckets_have_circuits_of_their_own() -> None:
         {"quota": ["100/min", "4/s"], "match": {"weight": 5}},
         {"match": {"weight": 0}},
         {"reserve": 91},
+        {"concurrency": 0},
         {"window": "tumbling"},
     ],
 )

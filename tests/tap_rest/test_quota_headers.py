@@ -95,6 +95,7 @@ EXAMPLES: list[tuple[str, dict[str, str], list[tuple[float, float, float | None]
 
 @pytest.mark.case("R003-4")
 @pytest.mark.parametrize(("family", "headers", "said"), EXAMPLES)
+@pytest.mark.case("trap:3.5")
 def test_a_family_is_read_as_its_vendors_write_it(family: Any, headers: dict[str, str], said: list[Any]) -> None:
     assert readings(headers, family, now=NOW) == [Reading(*each) for each in said]
     assert set(readings(headers, "auto", now=NOW)) >= {Reading(*each) for each in said}
@@ -117,6 +118,7 @@ TEXTS = st.one_of(
 
 
 @given(st.dictionaries(st.sampled_from([*NAMES, "retry-after", "backoff"]), TEXTS))
+@pytest.mark.case("trap:4.11")
 def test_whatever_a_server_says_stays_within_bounds(headers: dict[str, str]) -> None:
     assert all(0.0 <= found.reset <= LONGEST_WAIT for found in readings(headers, "auto", now=NOW))
     for asked in (retry_after(headers, now=NOW), backoff(headers, now=NOW)):

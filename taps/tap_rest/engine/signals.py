@@ -35,10 +35,7 @@ class Waiter(SystemClock):
     def __init__(self, reader: int | None = None) -> None:
         self._signum = 0
         self._wake, self._knock = os.pipe()
-        self._poll = select.poll()
-        self._poll.register(self._wake, select.POLLIN)
-        if reader is not None:
-            self._poll.register(reader, 0)
+        self._reader = reader
 
     def close(self) -> None:
         os.close(self._wake)
@@ -52,9 +49,13 @@ class Waiter(SystemClock):
     def wait(self, seconds: float) -> None:
         """Sleeps. Raises Interrupted on a signal, BrokenPipeError when nobody reads our output any more."""
         end = self.monotonic() + seconds
+        poll = select.poll()  # one for each wait: several threads may wait at a time
+        poll.register(self._wake, select.POLLIN)
+        if self._reader is not None:
+            poll.register(self._reader, 0)
         while (left := end - self.monotonic()) > 0:
             self.check()
-            ready = [fd for fd, _ in self._poll.poll(min(left, 86400) * 1000)]
+            ready = [fd for fd, _ in poll.poll(min(left, 86400) * 1000)]
             if ready and ready != [self._wake]:
                 raise BrokenPipeError
         self.check()

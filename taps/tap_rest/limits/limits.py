@@ -2,16 +2,20 @@
 
 The limiter never sleeps: it answers how long to wait, and the engine waits in a way that can be interrupted. Whatever a
 server says, an answer only ever holds requests back; it never gives back what a declared quota has already counted.
+What it knows is in books (books.py), its own or those of all runs of a machine. Times are of the wall clock: what a
+suspended machine slept through has passed for the server too.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Annotated, Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -20,26 +24,23 @@ import msgspec
 
 from tap_rest.component import Component
 from tap_rest.language.verdicts import Verdict, is_web_page
-from tap_rest.limits.breaker import Breaker
+from tap_rest.limits.books import Books, Lease, OwnBooks
 from tap_rest.limits.quota_headers import Family, backoff, readings, retry_after
 from tap_rest.page import Page
 from tap_rest.request import Request
 
 Weight = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-Origin = tuple[str, str, int]
 
 POLITE_GAP = 0.25
 """Seconds between requests to one origin for which no quota is declared."""
-CUT = 0.75
-"""The pace after a server said "too much" without saying when to come back."""
-RECOVERY = 0.02
-"""Share of the full pace that is regained with each second that goes well."""
-FLOOR = 1 / 16
-"""The slowest pace, as a share of the full one; never slower than one request a minute, if the quota allows that."""
+LEASE = 900.0
+"""Seconds after which a request without an answer holds no other back: whoever sent it is no more."""
+LOOK_AGAIN = 0.05
+"""Seconds until somebody may have answered who does not say when."""
 
 _QUOTA = re.compile(r"([1-9]\d{0,8})/([1-9]\d{0,3})?(s|min|h|d)", re.ASCII)
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_LONGEST_LOG = 100_000
+_GRAINS = 128
 _TINY = 1e-6
 _BLOCKING = (403, 418, 451)
 
@@ -47,10 +48,6 @@ _BLOCKING = (403, 418, 451)
 class Clock(Protocol):
     def now(self) -> float:
         """Wall clock, seconds since the epoch."""
-        ...
-
-    def monotonic(self) -> float:
-        """Seconds that only go forward."""
         ...
 
 
@@ -83,14 +80,15 @@ class Match(Component, frozen=True, kw_only=True):
 
 
 class Limit(Component, frozen=True, kw_only=True):
-    """One limit of an API. Several hold side by side.
+    """One limit of an API. Several hold side by side, each for all runs of a machine with the same credential.
 
     Attributes:
-        name: For messages and reports.
+        name: For messages and reports; the runs of a machine know the limit by it.
         match: The requests that count; of several, the first that fits gives the weight. Without it the limit holds
             for all requests that no other limit's `match` fits; `{path: /**}` is all.
         quota: How many requests may fall into a stretch of time, or several such: `5000/h`, `[100/15min, 1000/d]`.
         window: `sliding` for any stretch of that length, `fixed` for stretches that begin on the clock, in UTC.
+        concurrency: How many of its requests may be without an answer at one time.
         headers: The family of headers that tells what is left: `x-ratelimit` (with epoch, delta or ISO reset),
             `ratelimit` (IETF), `zendesk`, `strava`, `meta`, `none`, or `auto` for whatever is there.
         reserve: Percentage of what the headers name as the quota that is left for others.
@@ -100,6 +98,7 @@ class Limit(Component, frozen=True, kw_only=True):
     match: Match | list[Match] | None = None
     quota: str | list[str] | None = None
     window: Literal["sliding", "fixed"] = "sliding"
+    concurrency: Annotated[int, msgspec.Meta(ge=1, le=32)] = 1
     headers: Family = "auto"
     reserve: Annotated[int, msgspec.Meta(ge=0, le=90)] = 0
 
@@ -135,27 +134,54 @@ class Limiter:
         limits: The declaration's.
         clock: Time passes on it.
         base_url: Paths of matchers are below it.
+        books: Where the books are kept; shared ones make all processes that have them keep the limits together.
+        identity: What tells the credential from others, for whom the same limits count apart.
     """
 
-    def __init__(self, limits: Sequence[Limit] = (), clock: Clock | None = None, base_url: str = "") -> None:
-        self._clock = clock or SystemClock()
-        self._lock = threading.Lock()
+    def __init__(
+        self,
+        limits: Sequence[Limit] = (),
+        clock: Clock | None = None,
+        base_url: str = "",
+        *,
+        books: OwnBooks | None = None,
+        identity: Sequence[str] = (),
+    ) -> None:
+        self._clock, self._books = clock or SystemClock(), books or OwnBooks()
         self._base = urlsplit(base_url).path.rstrip("/")
-        self._matched = [_Budget(limit) for limit in limits if limit.match is not None]
-        self._others = [_Budget(limit) for limit in limits if limit.match is None] or [_Budget(Limit())]
+        account = hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:8]
+        names = Counter[str]()
+        budgets = []
+        for limit in limits:
+            names[limit.name] += 1
+            budgets.append(_Budget(limit, f"{limit.name} {names[limit.name]} {account}"))
+        self._matched = [budget for budget in budgets if budget.limit.match is not None]
+        self._others = [budget for budget in budgets if budget.limit.match is None] or [
+            _Budget(Limit(), f"{Limit().name} 1 {account}")
+        ]
+        self._flying: dict[int, tuple[Request, str]] = {}
+
+    @property
+    def side_by_side(self) -> int:
+        """How many requests to send side by side, each from a thread of its own: one, if no limit allows more."""
+        return max(budget.limit.concurrency for budget in [*self._matched, *self._others])
 
     def acquire(self, request: Request) -> Hold | None:
-        """None when the request may be sent now, which books it; otherwise how long to wait before asking again."""
-        counted = self._counted(request)
-        polite = not any(budget.windows for budget, _ in counted)
-        with self._lock:
-            now = self._clock.monotonic()
-            ahead = self._clock.now() - now
-            until, reason = max(budget.free(request.origin, weight, now, ahead, polite) for budget, weight in counted)
+        """None when the request may be sent now, which books it; otherwise how long to wait before asking again.
+
+        Whoever got None sends the request in this thread and then calls, in the same one, `observe` or `failed`, or
+        `release` where neither is to be said. A thread has one request in flight: what it owes is made good here.
+        """
+        self.release()
+        with self._opened(request) as (now, found):
+            polite = not any(budget.windows for budget, *_ in found)
+            until, reason = max(budget.free(books, weight, now, polite) for budget, weight, books in found)
             if until - now > _TINY:
                 return Hold(until - now, reason)
-            for budget, weight in counted:
-                budget.book(request.origin, weight, now)
+            name = self._books.name()
+            for budget, weight, books in found:
+                budget.book(books, Lease(name, now, weight, probe=bool(books.breaker.until)))
+            self._flying[threading.get_ident()] = request, name
             return None
 
     def observe(self, page: Page, verdict: Verdict) -> None:
@@ -165,168 +191,159 @@ class Limiter:
         A 429 or 503 that says nothing of the kind slows them down, what goes well lets them recover. A reset is mostly
         a rounded number of seconds: where the books of a declared quota agree with it but for that, they decide.
         """
-        wall = self._clock.now()
-        waits = [
-            verdict.wait_seconds if verdict.kind == "wait" else None,
-            retry_after(page.headers, now=wall) if page.status >= 400 else None,
-            backoff(page.headers, now=wall),
-        ]
-        with self._lock:
-            for budget, weight in self._counted(page.request):
-                budget.learn(page, verdict, [wait for wait in waits if wait is not None], weight, self._clock)
+        request, name = self._flying.pop(threading.get_ident(), (page.request, ""))
+        with self._opened(request) as (now, found):
+            asked = [
+                verdict.wait_seconds if verdict.kind == "wait" else None,
+                retry_after(page.headers, now=now) if page.status >= 400 else None,
+                backoff(page.headers, now=now),
+            ]
+            waits = [wait for wait in asked if wait is not None]
+            for budget, weight, books in found:
+                budget.learn(books, budget.land(books, name, now, weight), page, verdict, waits, now)
 
-    def failed(self, request: Request) -> None:
-        """Notes that no whole answer came."""
-        with self._lock:
-            for budget, _ in self._counted(request):
-                budget.at(request.origin).breaker.failed(self._clock.monotonic())
+    def failed(self, request: Request, *, cut: bool = False) -> None:
+        """Notes that no whole answer came; `cut` where the server hung up, which many times in a row is a block."""
+        request, name = self._flying.pop(threading.get_ident(), (request, ""))
+        with self._opened(request) as (now, found):
+            for budget, weight, books in found:
+                if budget.land(books, name, now, weight).probe or not books.breaker.until:
+                    books.breaker.failed(now, cut=cut)
 
-    def _counted(self, request: Request) -> list[tuple[_Budget, int]]:
-        """The budgets that a request counts against, with its weight; there is always one."""
+    def release(self) -> None:
+        """Gives back what this thread has in flight, if anything, and learns nothing."""
+        if flying := self._flying.pop(threading.get_ident(), None):
+            with self._opened(flying[0]) as (now, found):
+                for budget, weight, books in found:
+                    budget.land(books, flying[1], now, weight)
+
+    @contextmanager
+    def _opened(self, request: Request) -> Iterator[tuple[float, list[tuple[_Budget, int, Books]]]]:
+        """The time, and the budgets that a request counts against, at least one, with its weight and their books."""
         path = urlsplit(request.url).path
         if path.startswith(f"{self._base}/"):
             path = path.removeprefix(self._base)
         weighed = [(budget, budget.limit.weight(request.method, path)) for budget in self._matched]
-        return [(budget, weight) for budget, weight in weighed if weight is not None] or [
+        counted = [(budget, weight) for budget, weight in weighed if weight is not None] or [
             (budget, 1) for budget in self._others
         ]
-
-
-class _Learned:
-    """What is known of one limit at one origin."""
-
-    def __init__(self, ceiling: float) -> None:
-        self.blocked = -math.inf
-        self.latest = -math.inf
-        self.pace = _Pace(ceiling)
-        self.breaker = Breaker()
+        at = "{}://{}:{} ".format(*request.origin)
+        keys = [at + budget.key for budget, _ in counted]
+        with self._books.lock:
+            opened, now = self._books.open(keys), self._clock.now()
+            for books in opened:
+                books.opened(now)
+            try:
+                yield now, [(budget, weight, books) for (budget, weight), books in zip(counted, opened, strict=True)]
+            finally:
+                self._books.keep(keys)
 
 
 class _Budget:
-    """One limit with its books."""
+    """One limit, and what follows from its books."""
 
-    def __init__(self, limit: Limit) -> None:
-        self.limit = limit
+    def __init__(self, limit: Limit, key: str) -> None:
+        self.limit, self.key = limit, key
         self.windows = [_Window(quota, fixed=limit.window == "fixed") for quota in limit.quotas]
         self._ceiling = min((window.rate for window in self.windows), default=1 / POLITE_GAP)
-        self._learned: dict[Origin, _Learned] = {}
         self._reason = "the rate limit" if limit.name == "default" else f"the rate limit {limit.name}"
 
-    def at(self, origin: Origin) -> _Learned:
-        if origin not in self._learned:
-            self._learned[origin] = _Learned(self._ceiling)
-        return self._learned[origin]
-
-    def free(self, origin: Origin, weight: int, now: float, ahead: float, polite: bool) -> tuple[float, str]:
-        """When a request may pass, at the earliest, and who says so. `ahead` is the wall clock less the monotonic."""
-        known = self.at(origin)
-        gap = max(known.pace.gap, POLITE_GAP if polite else 0.0)
-        quotas = [window.free(weight, now, ahead) for window in self.windows]
+    def free(self, books: Books, weight: int, now: float, polite: bool) -> tuple[float, str]:
+        """When a request may pass, at the earliest, and who says so."""
+        for lease in [lease for lease in books.flying if now - lease.sent > LEASE]:
+            self.land(books, lease.id, now, lease.weight)
+        flying = sum(lease.weight for lease in books.flying)
+        gap = max(books.pace.gap(self._ceiling), POLITE_GAP if polite else 0.0)
+        quotas = [window.free(window.log(books), flying + weight, now) for window in self.windows]
+        busy = len(books.flying) >= self.limit.concurrency
+        probing = any(lease.probe for lease in books.flying)
         return max(
-            (max(known.blocked, known.latest + gap, *quotas), self._reason),
-            (known.breaker.opens(now), known.breaker.reason),
+            (max(books.blocked, books.latest + gap, *quotas), self._reason),
+            (now + LOOK_AGAIN if busy else 0.0, f"{self._reason}, {self.limit.concurrency} at a time,"),
+            (now + LOOK_AGAIN if probing else books.breaker.until, books.breaker.reason),
         )
 
-    def book(self, origin: Origin, weight: int, now: float) -> None:
-        known = self.at(origin)
-        known.latest = now
-        known.breaker.sent(now)
-        for window in self.windows:
-            window.book(now, weight)
+    def book(self, books: Books, lease: Lease) -> None:
+        books.flying.append(lease)
+        books.latest = books.written = lease.sent
 
-    def learn(self, page: Page, verdict: Verdict, waits: Sequence[float], weight: int, clock: Clock) -> None:
-        known, now, limit = self.at(page.request.origin), clock.monotonic(), self.limit
+    def land(self, books: Books, name: str, now: float, weight: int) -> Lease:
+        """Takes a request out of those in flight, whatever became of it: it counts as sent now."""
+        lease = next((lease for lease in books.flying if lease.id == name), None)
+        if lease is None:
+            return Lease(name, now, weight, probe=False)
+        books.flying.remove(lease)
+        books.written = now
         for window in self.windows:
-            window.answered(now)
+            window.note(window.log(books), weight, now)
+        return lease
+
+    def learn(
+        self, books: Books, lease: Lease, page: Page, verdict: Verdict, waits: Sequence[float], now: float
+    ) -> None:
+        limit, breaker = self.limit, books.breaker
         spent = [
             found.reset
-            for found in readings(page.headers, limit.headers, now=clock.now())
-            if found.left < weight or found.left <= (found.limit or 0.0) * limit.reserve / 100
+            for found in readings(page.headers, limit.headers, now=now)
+            if found.left < lease.weight or found.left <= (found.limit or 0.0) * limit.reserve / 100
         ]
-        ahead = clock.now() - now
-        books = [window.free(weight, known.latest, ahead) - known.latest for window in self.windows]
-        spent = [reset for reset in spent if not any(reset - own < 1.0 for own in books)]
-        waits = [*waits, *spent]
+        known = [window.free(window.log(books), lease.weight, lease.sent) - lease.sent for window in self.windows]
+        waits = [*waits, *(reset for reset in spent if not any(reset - own < 1.0 for own in known))]
         if waits:
-            known.blocked = max(known.blocked, now + max(waits))
+            books.blocked = max(books.blocked, now + max(waits))
         too_much = verdict.kind == "wait" or page.status in (429, 503)
         if too_much and not waits:
-            known.pace.cut(now)
+            books.pace.cut(now, self._ceiling)
         elif not too_much:
-            known.pace.recover(now)
+            books.pace.recover(now, self._ceiling)
+        if breaker.until and not lease.probe:
+            return
         if _is_block(page, verdict):
-            known.breaker.blocked(now)
+            breaker.blocked(now)
         elif page.status >= 500 and not waits:
-            known.breaker.failed(now)
+            breaker.failed(now)
         else:
-            known.breaker.answered()
-
-
-class _Pace:
-    """Requests a second where the server says nothing: down by a share when it is too much, slowly up again."""
-
-    def __init__(self, ceiling: float) -> None:
-        self._ceiling = self._rate = ceiling
-        self._floor = min(ceiling, max(ceiling * FLOOR, 1 / 60))
-        self._changed = -math.inf
-        self._refused = False
-
-    @property
-    def gap(self) -> float:
-        return 0.0 if self._rate >= self._ceiling else 1 / self._rate
-
-    def cut(self, now: float) -> None:
-        """Once for several refusals in a row: asking again at growing distances is the engine's business."""
-        if not self._refused:
-            self._rate = max(self._rate * CUT, self._floor)
-        self._refused, self._changed = True, now
-
-    def recover(self, now: float) -> None:
-        self._refused = False
-        passed = min(now - self._changed, 1.0, self.gap)
-        self._rate, self._changed = min(self._rate + self._ceiling * RECOVERY * passed, self._ceiling), now
+            breaker.answered()
 
 
 class _Window:
-    """At most `count` in any `seconds`, exactly: what was sent is remembered until it counts no more.
+    """At most `count` in any `seconds`.
 
     A request counts from the moment it was answered, at the latest the moment at which the server counted it: so the
-    time it spends on the way makes no excess.
+    time it spends on the way makes no excess. Those of a short while are noted as one, that went with the last of them.
     """
 
     def __init__(self, quota: str, *, fixed: bool) -> None:
         self._count, self._seconds = _parsed(quota)
         self.rate = self._count / self._seconds
-        parts = math.ceil(self._count / _LONGEST_LOG)  # a huge quota is spread: not every request is remembered
-        self._count, self._seconds = self._count // parts, self._seconds / parts
         self._fixed = fixed
         self._guard = min(1.0, self._seconds * 0.02)  # the server's clock is not quite ours
-        self._log: deque[tuple[float, int]] = deque()
-        self._used = 0
 
-    def free(self, weight: int, now: float, ahead: float) -> float:
-        while self._log and self._ends(self._log[0][0], ahead) <= now + _TINY:
-            self._used -= self._log.popleft()[1]
-        until, excess = -math.inf, self._used + weight - self._count
-        for at, booked in self._log:
+    def log(self, books: Books) -> list[tuple[float, int]]:
+        return books.sent.setdefault(self._seconds, [])
+
+    def free(self, log: list[tuple[float, int]], weight: int, now: float) -> float:
+        """When so much may be in flight."""
+        while log and self._ends(log[0][0]) <= now + _TINY:
+            log.pop(0)
+        until, excess = 0.0, sum(weight for _, weight in log) + weight - self._count
+        for at, noted in log:
             if excess <= 0:
                 break
-            until, excess = self._ends(at, ahead), excess - booked
-        return until
+            until, excess = self._ends(at), excess - noted
+        return until if excess <= 0 else self._ends(now)
 
-    def book(self, now: float, weight: int) -> None:
-        self._log.append((now, weight))
-        self._used += weight
+    def note(self, log: list[tuple[float, int]], weight: int, now: float) -> None:
+        grain = self._seconds / _GRAINS
+        if log and log[-1][0] // grain == now // grain:
+            weight += log.pop()[1]
+        log.append((now, weight))
 
-    def answered(self, now: float) -> None:
-        if self._log:
-            self._log[-1] = (now, self._log[-1][1])
-
-    def _ends(self, at: float, ahead: float) -> float:
+    def _ends(self, at: float) -> float:
         """When a request sent at `at` counts no more."""
         if not self._fixed:
             return at + self._seconds
-        return (math.floor((at + ahead) / self._seconds) + 1) * self._seconds - ahead + self._guard
+        return (at // self._seconds + 1) * self._seconds + self._guard
 
 
 def _is_block(page: Page, verdict: Verdict) -> bool:

@@ -45,7 +45,7 @@ def readings(headers: Headers, family: Family, *, now: float) -> list[Reading]:
         family: A key of FAMILIES, `auto` or `none`.
         now: Wall clock, seconds since the epoch; the server's own `Date` goes before it.
     """
-    if family == "none":
+    if family == "none" or not any("rate" in name or "usage" in name for name in headers):
         return []
     now = http_date(headers.get("date", "")) or now
     wanted = FAMILIES.values() if family == "auto" else [FAMILIES[family]]
