@@ -13,7 +13,7 @@ import click
 from daykeep.terminal import say
 from target_archive.errors import ArchiveError
 
-_VERBS = ("run", "status", "show", "gaps", "verify", "completion")
+_VERBS = ("run", "authorize", "status", "show", "gaps", "verify", "completion")
 
 
 class Verbs(click.Group):

@@ -52,7 +52,7 @@ def run(tap: str, tap_options: tuple[str, ...], source: str | None, root: str | 
     storage, source = LocalStorage(place.path.absolute()), source or name
     settings = {**place.settings, **read_config(("ENV",)), "root": str(storage.root), "source": source}
     parse(settings)
-    tap_path, target_path = _executable(tap), _executable("target-archive")
+    tap_path, target_path = executable(tap), executable("target-archive")
     run_id = new_run_id()
     with open_writer(storage, source, run=run_id) as writer:
         log = writer.log  # whatever is wrong with the archive is said before the tap makes its first request
@@ -101,7 +101,7 @@ def verdict(outcome: Outcome) -> tuple[Status, int, str]:
     return "complete", 0, ""
 
 
-def _executable(name: str) -> str:
+def executable(name: str) -> str:
     """The path of a command: as given, beside our own Python, or on PATH. Raises BadSettings where there is none."""
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     if found := shutil.which(name, path=places):

@@ -7,10 +7,8 @@ import json
 import logging
 import os
 import re
-import shutil
 import subprocess
 import sys
-import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ import msgspec
 import pytest
 from tests.tap_rest.harness import NOW, Run, run
 from tests.tap_rest.hostile import Hostile, response
+from tests.tap_rest.oauth_servers import OAUTH2_MOCK_SERVER, npm_server
 
 from tap_rest.auth.flow import MOST_FORCED, Token
 from tap_rest.auth.oauth import OAuth2Auth
@@ -138,6 +137,7 @@ def kept(folder: Path) -> Token:
     ],
     ids=lambda value: value.get("grant") if isinstance(value, dict) else None,
 )
+@pytest.mark.case("trap:4.7")
 def test_what_a_token_server_is_sent(options: dict[str, Any], headers: dict[str, str], body: str) -> None:
     auth = OAuth2Auth(**CLIENT, **options)
     request = auth.token_request(Token(), NOW)
@@ -204,6 +204,9 @@ def test_one_token_serves_a_run_and_stays_in_memory(tmp_path: Path, grant: str) 
 @pytest.mark.case("C15")
 @pytest.mark.case("R002-7")
 @pytest.mark.parametrize("grant", ["client_credentials", "refresh_token, refresh_token: refresh-0"])
+@pytest.mark.case("trap:2.forced-refresh")
+@pytest.mark.case("trap:4.7")
+@pytest.mark.case("R003-12")
 def test_a_token_revoked_before_its_time_is_renewed_once_and_the_request_sent_again(tmp_path: Path, grant: str) -> None:
     api = Api(accepts=lambda number: number != 1)
     result = play(tmp_path, api, grant=grant)
@@ -233,6 +236,8 @@ def test_tokens_that_are_always_refused_once_end_the_run(tmp_path: Path) -> None
 
 
 @pytest.mark.case("C16")
+@pytest.mark.case("trap:1.g")
+@pytest.mark.case("trap:3.14")
 def test_a_new_refresh_token_is_on_disk_before_its_access_token_is_used(tmp_path: Path) -> None:
     seen: list[Token] = []
 
@@ -250,6 +255,7 @@ def test_a_new_refresh_token_is_on_disk_before_its_access_token_is_used(tmp_path
 
 
 @pytest.mark.case("R002-7")
+@pytest.mark.case("trap:2.refresh-token-dropped")
 def test_a_reply_without_a_refresh_token_keeps_the_old_one(tmp_path: Path) -> None:
     def accepts(number: int) -> bool:
         api.rotates = False
@@ -421,42 +427,11 @@ def test_processes_that_start_together_renew_once_and_show_no_token(tmp_path: Pa
 
 # --- a server that nobody here wrote ----------------------------------------------------------------------------------
 
-MOCK = """
-import { OAuth2Server } from 'oauth2-mock-server';
-const server = new OAuth2Server();
-await server.issuer.keys.generate('RS256');
-let lived = 0;
-server.service.on('beforeTokenSigning', (token, req) => { token.payload.jti = `${++lived}`;
-  token.payload.asked = req.body; });
-await server.start(0, '127.0.0.1');
-console.log(server.address().port);
-"""
 
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def mock_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of oauth2-mock-server, installed once into a cache."""
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if npm is None or node is None:
-        pytest.skip("npm and node are needed for oauth2-mock-server")
-    folder = tmp_path_factory.mktemp("mock")
-    install = [
-        npm,
-        "install",
-        "--no-audit",
-        "--no-fund",
-        "--ignore-scripts",
-        "--prefer-offline",
-        "oauth2-mock-server@8.2.3",
-    ]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
-    if done.returncode:
-        pytest.skip("npm can't install oauth2-mock-server here")
-    (folder / "serve.mjs").write_text(textwrap.dedent(MOCK))
-    with subprocess.Popen([node, "serve.mjs"], cwd=folder, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        process.kill()
+    with npm_server(tmp_path_factory.mktemp("mock"), "oauth2-mock-server@8.2.3", OAUTH2_MOCK_SERVER) as url:
+        yield url
 
 
 @pytest.mark.case("R002-7")

@@ -37,6 +37,7 @@ RFC: dict[str, Any] = {"key": "Jefe", "message": "what do ya want for nothing?"}
         ({"algorithm": "sha256", "encoding": "base64"}, "W9zBRr9gdU5qBCQmCJV1x1oAPwidJzmDnexYuWTsOEM="),
     ],
 )
+@pytest.mark.case("R002-21")
 def test_the_vectors_of_rfc_2202_and_4231(options: dict[str, Any], signature: str) -> None:
     signed = HmacAuth(**RFC, **options).signed_at(START, NOW)
     assert dict(signed.headers) == {"X-Signature": signature}

@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 
 from tap_rest.auth.flow import AuthKind, Placed
-from tap_rest.auth.oauth import OAuth2Auth
+from tap_rest.auth.jwt import JwtAuth
+from tap_rest.auth.oauth import LOG_INS, OAuth2Auth
 from tap_rest.auth.session import SessionAuth
-from tap_rest.auth.signing import HmacAuth
+from tap_rest.auth.signing import AwsSigV4Auth, HmacAuth, OAuth1Auth
 from tap_rest.request import Request
 
 
@@ -74,4 +75,52 @@ class BearerAuth(AuthKind, tag="bearer", frozen=True, kw_only=True):
         return (self.token,)
 
 
-Auth = NoAuth | ApiKeyAuth | BasicAuth | BearerAuth | OAuth2Auth | SessionAuth | HmacAuth
+Single = (
+    NoAuth
+    | ApiKeyAuth
+    | BasicAuth
+    | BearerAuth
+    | OAuth2Auth
+    | SessionAuth
+    | JwtAuth
+    | HmacAuth
+    | OAuth1Auth
+    | AwsSigV4Auth
+)
+
+
+class PoolAuth(AuthKind, tag="pool", frozen=True, kw_only=True):
+    """Several credentials side by side, of which the one with the most left of its quota signs the next request.
+
+    Limits hold for each of them. One that is refused is left out for the rest of the run.
+
+    Attributes:
+        of: Auth whose settings have several values, separated by commas, for as many credentials; a setting with one
+            value is for all. Or a list of auths.
+    """
+
+    of: Single | list[Single]
+
+    def __post_init__(self) -> None:
+        if not self.members() or any(self.members().count(one) > 1 for one in self.members()):
+            raise ValueError("a pool has at least one credential, and none of them twice")
+        if any(isinstance(one, OAuth2Auth) and one.grant in LOG_INS for one in self.members()):
+            raise ValueError("a pool has no grant that needs a person")
+
+    def members(self) -> list[Single]:
+        """The credentials, once settings are put in."""
+        return self.of if isinstance(self.of, list) else [self.of]
+
+    def signed(self, request: Request) -> Request:
+        return self.members()[0].signed(request)
+
+    def stripped(self, request: Request) -> Request:
+        for one in self.members():
+            request = one.stripped(request)
+        return request
+
+    def secrets(self) -> tuple[str, ...]:
+        return tuple(secret for one in self.members() for secret in one.secrets())
+
+
+Auth = Single | PoolAuth

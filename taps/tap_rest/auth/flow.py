@@ -7,15 +7,18 @@ outlive a flow is kept by `Tokens`, the only ones who touch a disk.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from contextlib import AbstractContextManager
-from typing import Literal, Protocol
+from importlib import import_module
+from textwrap import shorten
+from typing import Any, Literal, Protocol
 from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
 import msgspec
 
 from tap_rest.component import Component
-from tap_rest.errors import CredentialsRefused, NoAnswer, TapError
+from tap_rest.errors import ConfigError, CredentialsRefused, NoAnswer, TapError
 from tap_rest.language.replication import moment
 from tap_rest.language.verdicts import judge
 from tap_rest.page import Page
@@ -76,6 +79,10 @@ class TokenUnavailable(TapError):
     def __init__(self, problem: str, *, where: str = "", wait_seconds: float | None = None) -> None:
         super().__init__(problem, where=where)
         self.wait_seconds = wait_seconds
+
+
+class CredentialsUnusable(CredentialsRefused, ConfigError):
+    """Nothing can be signed: a log-in or a package is missing, or a key is none."""
 
 
 class AuthKind(Component, frozen=True, kw_only=True):
@@ -159,9 +166,13 @@ class Fetched(Placed, frozen=True, kw_only=True):
         """Whether asking uses up what is asked with, so that nobody may ask twice."""
         return False
 
+    def log_in(self) -> str:
+        """What a person does when nothing can be renewed any more."""
+        return "log in again"
+
     def flow(self, request: Request, tokens: Tokens) -> Flow:
         token = tokens.current()
-        if not _good(token, tokens.now()):
+        if not is_good(token, tokens.now()):
             token = yield from self._renewed(tokens, "")
         page = yield self.placed(request, token.access)
         if page.status == 401:
@@ -171,7 +182,7 @@ class Fetched(Placed, frozen=True, kw_only=True):
     def _renewed(self, tokens: Tokens, refused: str) -> Generator[Request, Page, Token]:
         """A token that is not the refused one; whoever comes second takes over what the first has got."""
         with tokens.renewing() as before:
-            if _good(before, tokens.now()) and before.access != refused:
+            if is_good(before, tokens.now()) and before.access != refused:
                 return before
             if refused and tokens.force() > MOST_FORCED:
                 problem = f"{MOST_FORCED} tokens were refused before their time"
@@ -195,6 +206,13 @@ class Fetched(Placed, frozen=True, kw_only=True):
                 raise self._doubt(asked, fault.problem) from None
             return token
 
+    def refusal(self, page: Page) -> str:
+        """What a token server said instead of giving a token."""
+        said = [f"status {page.status}" if page.status >= 300 else f"nothing at {self.token_path}"]
+        told = [page.at(path) for path in ("error", "error_description", "message")]
+        said += [shorten(str(text), 200, placeholder="…") for text in told if text]  # half a token would not be masked
+        return f"the token server answered with {', '.join(said)}"
+
     def _answered(self, asked: Request, page: Page, before: Token, tokens: Tokens) -> Token:
         verdict = judge(page, now=tokens.now())
         try:
@@ -203,9 +221,7 @@ class Fetched(Placed, frozen=True, kw_only=True):
             token = None
         if token is not None:
             return token
-        said = [f"status {page.status}" if page.status >= 300 else f"nothing at {self.token_path}"]
-        said += [str(page.at(path))[:200] for path in ("error", "error_description", "message") if page.at(path)]
-        what = f"the token server answered with {', '.join(said)}"
+        what = self.refusal(page)
         if self.rotates() and (page.status < 400 or page.status in (500, 502, 504)):
             raise self._doubt(asked, what)
         if self.rotates():
@@ -215,10 +231,12 @@ class Fetched(Placed, frozen=True, kw_only=True):
         hint = "check the credentials in the config"
         if before.asked:
             hint = "an earlier run asked for a token and never saw the answer, which may have used up the refresh token"
-        raise CredentialsRefused(what, where=asked.url, hint=f"{hint}; log in again" if self.rotates() else hint)
+        raise CredentialsRefused(what, where=asked.url, hint=f"{hint}; {self.log_in()}" if self.rotates() else hint)
 
     def _doubt(self, asked: Request, problem: str) -> CredentialsRefused:
-        hint = "both old tokens are kept and nothing is asked again in this run; if the next is refused, log in again"
+        hint = (
+            f"both old tokens are kept and nothing is asked again in this run; if the next is refused, {self.log_in()}"
+        )
         return CredentialsRefused(f"the token was asked for, but {problem}", where=asked.url, hint=hint)
 
     def _due(self, page: Page, now: float) -> float | None:
@@ -242,11 +260,23 @@ def without_param(request: Request, name: str) -> Request:
     return msgspec.structs.replace(request, url=url).with_params(**{name: None})
 
 
+def from_extra(module: str, extra: str) -> Any:
+    """A module that only some kinds of auth need. Raises CredentialsUnusable where it is not installed."""
+    try:
+        found = import_module(module)
+    except ImportError:
+        hint = f"pip install 'daykeep[{extra}]'"
+        raise CredentialsUnusable("the declared auth needs a package that is not installed", hint=hint) from None
+    logging.getLogger(module.partition(".")[0]).setLevel(logging.WARNING)  # they log what they sign, tokens included
+    return found
+
+
 def checked_token_url(text: str) -> None:
     """Raises ValueError for what can't be a token URL, before or after settings are put in."""
     if "{" not in text and (not text.startswith(("https://", "http://")) or "@" in urlsplit(text).netloc):
         raise ValueError("a token URL is an http(s) address without a user name")
 
 
-def _good(token: Token, now: float) -> bool:
+def is_good(token: Token, now: float) -> bool:
+    """Whether it is there and not yet due."""
     return bool(token.access) and (token.due is None or now < token.due)

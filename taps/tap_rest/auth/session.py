@@ -7,6 +7,7 @@ from typing import Literal
 from urllib.parse import urlencode
 
 from tap_rest.auth.flow import Fetched, Token, checked_token_url
+from tap_rest.auth.jwt import Assertion
 from tap_rest.redaction import is_secret_name
 from tap_rest.request import Private
 
@@ -20,6 +21,7 @@ class SessionAuth(Fetched, tag="session", frozen=True, kw_only=True):
         body: What is sent, user name and password for example.
         encoding: How a POST sends it: as `json` or as a `form`.
         headers: Headers of the log-in request.
+        assertion: Signed claims, for log-in requests that want them as bearer token.
     """
 
     login_url: str
@@ -27,11 +29,12 @@ class SessionAuth(Fetched, tag="session", frozen=True, kw_only=True):
     body: dict[str, str] = {}
     encoding: Literal["json", "form"] = "json"
     headers: dict[str, str] = {}
+    assertion: Assertion | None = None
 
     def __post_init__(self) -> None:
         checked_token_url(self.login_url)
 
-    def token_request(self, before: Token, now: float) -> Private:  # noqa: ARG002 - a log-in is always the same
+    def token_request(self, before: Token, now: float) -> Private:  # noqa: ARG002 - a log-in needs no former one
         if self.method == "GET":
             request = Private(self.login_url, params=tuple(self.body.items()))
         elif self.encoding == "form":
@@ -40,7 +43,10 @@ class SessionAuth(Fetched, tag="session", frozen=True, kw_only=True):
         else:
             kind = {"Content-Type": "application/json"}
             request = Private(self.login_url, method="POST", body=json.dumps(self.body)).with_headers(kind)
+        if self.assertion is not None:
+            request = request.with_headers({"Authorization": f"Bearer {self.assertion.token(now)}"})
         return request.with_headers(self.headers)
 
     def secrets(self) -> tuple[str, ...]:
-        return tuple(text for name, text in (*self.body.items(), *self.headers.items()) if is_secret_name(name))
+        named = (text for name, text in (*self.body.items(), *self.headers.items()) if is_secret_name(name))
+        return (*named, *(self.assertion.secrets() if self.assertion else ()))

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import msgspec
 
+from tap_rest.auth.auth import Auth
 from tap_rest.auth.flow import Token
 from tap_rest.engine.signals import Waiter
 from tap_rest.errors import ConfigError, TapError
-from tap_rest.language.declaration import Bound
 
 LONGEST_RENEWAL = 600.0
 """Seconds to wait for another process that is renewing."""
@@ -95,21 +95,25 @@ class TokenFile:
         self._warned = False
         self._temporary, self._lock = f".{self._name}.new", f".{self._name}.lock"
 
+    @property
+    def path(self) -> Path:
+        return self._folder / self._name
+
     def read(self) -> Token:
         """The tokens; an empty one where there are none yet. Raises ConfigError for a file that can't be trusted."""
         try:
             with self._opened() as folder, self._entry(folder, self._name, os.O_RDONLY) as file:
                 facts = os.fstat(file)
                 if facts.st_uid != os.geteuid():
-                    raise ConfigError("the token file belongs to someone else", where=str(self._folder / self._name))
+                    raise ConfigError("the token file belongs to someone else", where=str(self.path))
                 if stat.S_IMODE(facts.st_mode) & 0o077:
-                    log.warning("%s can be read by others: chmod 600 it", self._folder / self._name)
+                    log.warning("%s can be read by others: chmod 600 it", self.path)
                 return msgspec.json.decode(os.read(file, 1 << 20), type=Token)
         except FileNotFoundError:
             return Token()
         except msgspec.MsgspecError:
             hint = "remove it and log in again"
-            raise ConfigError("the token file is damaged", where=str(self._folder / self._name), hint=hint) from None
+            raise ConfigError("the token file is damaged", where=str(self.path), hint=hint) from None
 
     def write(self, token: Token) -> None:
         """Replaces the tokens; they are on stable storage when this returns. Raises TapError: the old ones stay."""
@@ -126,7 +130,7 @@ class TokenFile:
                 os.fsync(folder)
         except OSError as error:
             problem = f"tokens can't be stored ({error.strerror})"
-            raise TapError(problem, where=str(self._folder / self._name)) from None
+            raise TapError(problem, where=str(self.path)) from None
 
     @contextmanager
     def locked(self, clock: Waiter) -> Iterator[None]:
@@ -179,16 +183,15 @@ class TokenFile:
             os.close(file)
 
 
-def token_file(bound: Bound, folder: str | None) -> TokenFile | None:
-    """Where a tap's tokens outlive a run; None where they need not.
-
-    Args:
-        bound: The declaration with its settings.
-        folder: None for where the user's programs keep their state.
-    """
-    identity = bound.auth.kept_as()
+def token_file(tap: str, auth: Auth, folder: str | None) -> TokenFile | None:
+    """Where the tokens of a tap's auth outlive a run; None where they need not, `folder` None for state_folder()."""
+    identity = auth.kept_as()
     if identity is None:
         return None
+    return TokenFile(Path(folder).expanduser().absolute() if folder else state_folder(), tap, identity)
+
+
+def state_folder() -> Path:
+    """Where what must outlive a run is kept, if the user names no other place."""
     base = os.environ.get("XDG_STATE_HOME", "")
-    home = Path(base) if base.startswith("/") else Path.home() / ".local" / "state"
-    return TokenFile(Path(folder).expanduser().absolute() if folder else home / "daykeep", bound.name, identity)
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "daykeep"

@@ -1,0 +1,109 @@
+"""The credentials of a run, of which each has its own tokens and its own limits: which of them signs the next request.
+
+Stands between sending.py and auth. Most runs have one; a pool's are used side by side, and one that is refused is left
+out from then on. Safe to use from several threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Sequence
+
+from tap_rest.auth.auth import Auth, PoolAuth
+from tap_rest.engine.signals import Waiter
+from tap_rest.engine.tokens import RunTokens, token_file
+from tap_rest.language.declaration import Bound
+from tap_rest.language.verdicts import Verdict
+from tap_rest.limits.books import OwnBooks
+from tap_rest.limits.limits import Hold, Limiter
+from tap_rest.limits.quota_headers import readings
+from tap_rest.page import Page
+from tap_rest.request import Request
+
+log = logging.getLogger(__name__)
+
+
+class Credential:
+    """One of them.
+
+    Attributes:
+        number: Its place among them, from 1: what messages call it.
+        left: What the last answer said is left of its quota; without end where it said nothing.
+        used: The turn in which it was taken last.
+    """
+
+    def __init__(self, number: int, auth: Auth, tokens: RunTokens, limiter: Limiter, clock: Waiter) -> None:
+        self.number, self.auth, self.tokens, self.limiter = number, auth, tokens, limiter
+        self.left, self.used = math.inf, 0
+        self._clock = clock
+
+    def observe(self, page: Page, verdict: Verdict) -> None:
+        """Learns from an answer."""
+        said = readings(page.headers, "auto", now=self._clock.now())
+        self.left = min((found.left for found in said), default=self.left)
+        self.limiter.observe(page, verdict)
+
+
+class Credentials:
+    """All of them.
+
+    Args:
+        bound: The declaration with its settings.
+        clock: Limits and tokens are kept on it.
+        told: Those who must know every token, to keep it out of what they write.
+        token_store: Folder of tokens that must outlive the run; None for where the user's programs keep such things.
+        books: Where it is kept what limits allow; None for this run's own.
+    """
+
+    def __init__(
+        self,
+        bound: Bound,
+        clock: Waiter,
+        told: Sequence[Callable[[Sequence[str]], None]],
+        token_store: str | None,
+        books: OwnBooks | None = None,
+    ) -> None:
+        auths = bound.auth.members() if isinstance(bound.auth, PoolAuth) else [bound.auth]
+        self._good = [
+            Credential(
+                number,
+                auth,
+                RunTokens(clock, told, token_file(bound.name, auth, token_store)),
+                Limiter(bound.limits, clock, bound.base_url, books=books, identity=auth.secrets()),
+                clock,
+            )
+            for number, auth in enumerate(auths, 1)
+        ]
+        self._count, self._turn = len(auths), 0
+        self._lock = threading.Lock()
+
+    def good(self) -> list[Credential]:
+        """Those that have not been refused; there is always one."""
+        with self._lock:
+            return list(self._good)
+
+    def acquire(self, request: Request) -> Credential | Hold:
+        """The one with the most left whose limits let the request go now, which books it; else how long to wait."""
+        with self._lock:
+            holds = []
+            for one in sorted(self._good, key=lambda one: (-one.left, one.used)):
+                if (hold := one.limiter.acquire(request)) is None:
+                    self._turn += 1
+                    one.used = self._turn
+                    return one
+                holds.append(hold)
+            return min(holds)
+
+    def drop(self, refused: Credential, why: str) -> bool:
+        """Leaves one out from now on; False for the last one, which stays."""
+        refused.limiter.release()
+        with self._lock:
+            if refused not in self._good:
+                return True
+            if len(self._good) == 1:
+                return False
+            self._good.remove(refused)
+        log.warning("credential %d of %d is left out, the others go on: %s", refused.number, self._count, why)
+        return True
