@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from tap_rest.errors import UnexpectedPage
 from tap_rest.formats.json_text import BOM, decoded, members, slice_at
+from tap_rest.formats.spool import Spool
+from tap_rest.formats.streamed import Streamed
 from tap_rest.request import Request
 
 
@@ -19,9 +21,13 @@ class Page(msgspec.Struct, frozen=True):
         request: What was asked, without credentials.
         status: HTTP status.
         headers: Names in lower case; repeated headers are joined by ", ".
-        body: Decoded (inflated) body bytes, complete as far as the wire can tell.
+        body: Decoded (inflated) body bytes, complete as far as the wire can tell. Of a body in a file it is the
+            beginning only, and what stands around the records once they were found in it.
         url: Where the answer came from after redirects.
-        records: Record slices, each the API's own bytes, in order; empty until a records selector has run.
+        records: Record slices, each the API's own bytes, in order; empty until a records selector has run. Those of a
+            large body are read from its file each time they are asked for.
+        spool: A body too large to be held, until it is read.
+        framed: Whether the answer said itself where its body ends.
     """
 
     request: Request
@@ -30,6 +36,27 @@ class Page(msgspec.Struct, frozen=True):
     body: bytes
     url: str = ""
     records: Sequence[bytes] = ()
+    spool: Spool | None = None
+    framed: bool = True
+
+    def batches(self) -> Iterator[Sequence[bytes]]:
+        """The records in parts that can be held: an ordinary page is one, of a large one each is about a mebibyte."""
+        if not isinstance(self.records, Streamed):
+            yield self.records
+            return
+        for batch in self.records.batches:
+            yield batch.read()
+
+    def contains(self, text: bytes) -> bool:
+        """Whether a text occurs in the body, its records included."""
+        if self.spool is not None:
+            return self.spool.contains(text)
+        large = isinstance(self.records, Streamed)
+        return text in self.body or (large and any(text in b",".join(records) for records in self.batches()))
+
+    def whole(self) -> bytes:
+        """The body as it came. Raises UnexpectedPage where it is larger than what is held at most."""
+        return self.body if self.spool is None else self.spool.whole()
 
     @property
     def content_type(self) -> str:

@@ -7,7 +7,8 @@ import gzip
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -106,6 +107,24 @@ def framed(body: bytes, framing: str, encoding: str = "identity", *, cut: int | 
         chunks = (body[:middle], body[middle:])
         body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body[:cut]
+
+
+ENCODINGS: Mapping[str, Callable[[bytes], bytes]] = {
+    "identity": bytes,
+    "gzip": lambda body: gzip.compress(body, mtime=0),
+    "deflate": zlib.compress,
+}
+
+
+def head(*lines: str, status: str = "200 OK", encoding: str = "identity") -> bytes:
+    """The head of an answer whose body has no announced end, unless `lines` announce one."""
+    coded = [] if encoding == "identity" else [f"Content-Encoding: {encoding}"]
+    return "\r\n".join([f"HTTP/1.1 {status}", "Connection: close", *coded, *lines, "", ""]).encode()
+
+
+def chunked(pieces: Sequence[bytes], *, width: int = 0) -> bytes:
+    """Pieces of a chunked body without its last chunk, their sizes padded with zeroes to `width` digits."""
+    return b"".join(b"%b\r\n%b\r\n" % (f"{len(piece):0{width}x}".encode(), piece) for piece in pieces)
 
 
 def payload(answer: bytes) -> bytes:

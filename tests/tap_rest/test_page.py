@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +50,15 @@ def test_a_body_that_msgspec_refuses_still_has_its_values(odd: bytes) -> None:
     """A next token that is not found would look like the end."""
     body = b'{"data": [%s], "meta": {"next": "abc"}}' % odd
     assert page(body).at("meta.next") == "abc"
+
+
+def test_an_ordinary_page_is_one_batch_and_all_of_its_body() -> None:
+    found = msgspec.structs.replace(page(BODY), records=[b"{}"])
+    assert list(found.batches()) == [[b"{}"]]
+    assert list(page(BODY).batches()) == [()]
+    assert found.whole() == BODY
+    assert found.contains(b"meta")
+    assert not found.contains(b"{}")
 
 
 def test_tokens_keep_the_digits_they_came_with() -> None:

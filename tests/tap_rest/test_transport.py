@@ -163,6 +163,8 @@ def test_a_drip_ends_at_the_total_time_wherever_it_drips(place: str) -> None:
     transport.close()
 
 
+@pytest.mark.case("trap:2.no-timeout")
+@pytest.mark.case("R003-3")
 def test_silence_ends_at_the_idle_time() -> None:
     def silent(_: str) -> Iterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab"
@@ -174,6 +176,7 @@ def test_silence_ends_at_the_idle_time() -> None:
     transport.close()
 
 
+@pytest.mark.case("R003-3")
 def test_a_connection_is_used_again_and_a_spoiled_one_is_not(transport: Transport) -> None:
     spoiled = iter([False, True, False, False])
     ports = set()
@@ -194,6 +197,7 @@ def test_a_connection_is_used_again_and_a_spoiled_one_is_not(transport: Transpor
 
 
 @pytest.mark.case("C21")
+@pytest.mark.case("trap:2.transport-errors-not-retried")
 def test_faults_before_an_answer_say_what_to_look_at(transport: Transport) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tap_rest.formats.spool import Spool
+from tap_rest.formats.streamed import Batch, Streamed
 from tap_rest.language.verdicts import Verdict, judge
 from tap_rest.language.vocabulary import Stream
 from tap_rest.page import Page
@@ -17,20 +19,38 @@ from tap_rest.page import Page
 def read(page: Page, stream: Stream, verdict: Verdict, now: float) -> tuple[Page, Verdict]:
     """The page with its body as JSON text and its records, where it also is ok when read so.
 
-    The files of an archive are read one after another; in the page's body they are the elements of a list.
+    The files of an archive are read one after another; in the page's body they are the elements of a list. Of a text in
+    a file only what stands around its records becomes the body, if they can be streamed.
 
     Raises:
         UnexpectedPage: The body is not of its format, or not shaped as declared.
+        SpoolFailed: There is no room for a large one.
     """
-    texts = stream.format.texts(page.body)
-    if texts != [page.body]:
-        body = texts[0] if len(texts) == 1 else b"[" + b",".join(texts) + b"]"
-        page = msgspec.structs.replace(page, body=body)
+    body = page.spool or page.body
+    texts = stream.format.texts(body)
+    streamed = [stream.records.streamed(text) if isinstance(text, Spool) else None for text in texts]
+    held = [
+        part.around if part else text.whole() if isinstance(text, Spool) else text
+        for part, text in zip(streamed, texts, strict=True)
+    ]
+    if held != [body]:
+        whole = held[0] if len(held) == 1 else b"[" + b",".join(held) + b"]"
+        page = msgspec.structs.replace(page, body=whole, spool=None)
+        if any(streamed):
+            parts = [part or _held(stream.records.slices(text)) for part, text in zip(streamed, held, strict=True)]
+            records = Streamed(whole, [batch for part in parts for batch in part.batches])
+            page = msgspec.structs.replace(page, records=records)
         verdict = judge(page, stream.errors, now=now)  # now that there are paths in it
         if verdict.kind != "ok":
-            return page, verdict
-    found = [stream.records.slices(text) for text in texts]
+            return msgspec.structs.replace(page, records=()), verdict
+    if page.records:
+        return page, verdict
+    found = [stream.records.slices(text) for text in held]
     return _lightened(page, found[0] if len(found) == 1 else [record for part in found for record in part]), verdict
+
+
+def _held(records: Sequence[bytes]) -> Streamed:
+    return Streamed(b"", [Batch(len(records), lambda: records)])
 
 
 def _lightened(page: Page, records: Sequence[bytes]) -> Page:

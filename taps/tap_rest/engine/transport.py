@@ -13,8 +13,7 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Mapping
-from contextvars import ContextVar
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any, Literal, Protocol
 from urllib.parse import urljoin, urlsplit
@@ -26,7 +25,8 @@ from requests.utils import get_environ_proxies
 
 from tap_rest.engine.wire import POOLS, Exchange, InsideAddress, current
 from tap_rest.errors import NoAnswer
-from tap_rest.formats.inflate import Caps, Inflate, NotCompressed
+from tap_rest.formats.inflate import SIP, Caps, Inflate, NotCompressed
+from tap_rest.formats.spool import Body, Spool, gathered
 from tap_rest.language.vocabulary import Timeouts
 from tap_rest.page import Page
 from tap_rest.request import Request, origin
@@ -35,6 +35,7 @@ Kind = Literal["connect", "tls", "timeout", "cut", "corrupt", "too_large", "redi
 
 REDIRECTS = 5
 CHUNK = 256 * 1024
+BEGINNING = 64 * 1024
 USER_AGENT = f"daykeep/{version('daykeep')}"
 _RETRIABLE = frozenset({"connect", "timeout", "cut", "corrupt"})
 _TIMEOUTS = Timeouts()
@@ -50,10 +51,6 @@ class TransportError(NoAnswer):
         self.kind = kind
         self.retriable = kind in _RETRIABLE
         self.arrived = kind not in ("connect", "tls")
-
-
-current_stream: ContextVar[str] = ContextVar("current_stream", default="check")
-"""The stream that a request is for, where somebody beside the exchange wants to know."""
 
 
 class Sender(Protocol):
@@ -87,7 +84,11 @@ class Transport:
         The total time is that of the whole exchange, redirects included, however steadily its bytes drip.
 
         Redirects are followed by our own rules: http(s) only, never from https to http, and once the origin changes
-        neither a body nor any header goes along, so that no credential leaves its origin. Raises TransportError.
+        neither a body nor any header goes along, so that no credential leaves its origin.
+
+        Raises:
+            TransportError: No whole answer came.
+            SpoolFailed: There is no room for a large one.
         """
         asked = signed or request
         method, url, body = asked.method, asked.full_url, asked.body
@@ -122,7 +123,9 @@ class Transport:
     ) -> requests.Response:
         prepared = requests.Request(method, url, dict(headers), data=body.encode() or None).prepare()
         if url.isascii():
-            prepared.url = url  # requests would rewrite escapes that a server put into a link
+            prepared.url = url  # requests and urllib3 would rewrite escapes that a server put into a link
+            parts = urlsplit(url)
+            current.get().target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         prepared.headers["Accept-Encoding"] = "gzip"
         proxies = get_environ_proxies(url) if self._trust_env else {}
         try:
@@ -135,20 +138,26 @@ class Transport:
     def _page(self, request: Request, url: str, method: str, response: requests.Response, exchange: Exchange) -> Page:
         headers = {name.lower(): value for name, value in response.raw.headers.itermerged()}
         if method == "HEAD" or response.status_code in _BODILESS:
-            body = b""
+            body: Body = b""
         else:
+            if not headers.get("content-length", "0").replace(", ", "").isdecimal():
+                raise TransportError("corrupt", "announced a length that is no number", where=_shown(url))
             inflate = _inflater(headers.get("content-encoding", ""), url)
             try:
-                body = self._body(response.raw, inflate, url)
+                body = gathered(self._pieces(response.raw, inflate, url))
             except (urllib3.exceptions.HTTPError, OSError, ValueError, NotCompressed) as fault:
                 raise _translated(fault, url, reading=True) from None
             if exchange.surplus and (response.raw.chunked or "content-length" in headers):
                 raise TransportError("corrupt", "sent more bytes than it announced", where=_shown(url))
-        return Page(request=request, status=response.status_code, headers=headers, body=body, url=url)
+        framed = response.raw.chunked or "content-length" in headers or bool(headers.get("content-encoding"))
+        if isinstance(body, Spool) and response.status_code >= 300:
+            body = body.whole()  # an error is judged by what it says
+        held, spool = (body, None) if isinstance(body, bytes) else (body.read(0, BEGINNING), body)
+        return Page(request, response.status_code, headers, held, url, spool=spool, framed=framed)
 
-    def _body(self, raw: Any, inflate: Inflate | None, url: str) -> bytes:
-        parts, wire, size = [], 0, 0
-        while chunk := raw.read(CHUNK, decode_content=False):
+    def _pieces(self, raw: Any, inflate: Inflate | None, url: str) -> Iterator[bytes]:
+        wire = size = 0
+        while chunk := raw.read(CHUNK if inflate is None else SIP, decode_content=False):
             wire += len(chunk)
             if inflate is not None:
                 chunk = inflate.feed(chunk, self._caps.room(wire, size))
@@ -160,10 +169,9 @@ class Transport:
                     where=_shown(url),
                     hint="ask for smaller pages",
                 )
-            parts.append(chunk)
+            yield chunk
         if inflate is not None and wire and not inflate.complete:
             raise TransportError("cut", "sent a compressed body that stops in the middle", where=_shown(url))
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def checked_origin(url: str) -> tuple[str, str, int]:
@@ -205,6 +213,7 @@ _FAULTS: tuple[tuple[tuple[type[BaseException], ...], Kind, str, str], ...] = (
         "cannot be asked: the URL or a header is malformed",
         "",
     ),
+    ((UnicodeEncodeError,), "request", "cannot be asked: a header holds characters that HTTP has no way to send", ""),
     ((NotCompressed,), "corrupt", "sent a compressed body that is damaged", ""),
 )
 

@@ -15,7 +15,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
-class InsideAddress(Exception):
+class InsideAddress(OSError):
     """A redirect from a public server led to an address that is not public."""
 
 
@@ -25,12 +25,14 @@ class Exchange:
 
     Attributes:
         deadline: Monotonic seconds.
+        target: Path and query to ask for, as they are written; empty for what urllib3 makes of them.
         surplus: Bytes came after the announced end of the body.
         public_only: Connect to public addresses only.
         peer_is_public: The last connection made leads to a public address.
     """
 
     deadline: float
+    target: str = ""
     surplus: bool = False
     public_only: bool = False
     peer_is_public: bool = False
@@ -78,6 +80,17 @@ class _Socket:
 class _Reader(io.BufferedReader):
     """The answer's bytes; http.client closes it at the end of a framed body, so what is left then was not announced."""
 
+    _head = b""
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """A whole line: http.client takes the end of the connection for the end of the headers or of a chunk's size."""
+        line = super().readline(size)
+        ended = self._head in (b"\r\n", b"\n")
+        if not line.endswith(b"\n") and (line or (self._head and not ended)):
+            raise ConnectionResetError
+        self._head = self._head if ended else line
+        return line
+
     def close(self) -> None:
         if not self.closed:
             sock: Any = self.raw._sock  # type: ignore[attr-defined]  # noqa: SLF001 - SocketIO has no other way
@@ -110,11 +123,13 @@ class _Connection(HTTPConnection):
         super().connect()
         _wrapped(self)
 
+    def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+        target = "" if self.proxy else current.get().target
+        super().putrequest(method, target or url, *args, **kwargs)
 
-class _TLSConnection(HTTPSConnection):
-    def connect(self) -> None:
-        super().connect()
-        _wrapped(self)
+
+class _TLSConnection(_Connection, HTTPSConnection):
+    pass
 
 
 class _Pool(HTTPConnectionPool):

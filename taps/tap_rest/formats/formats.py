@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import codecs
 import csv
-import io
 import json
 import re
+from collections.abc import Iterable, Iterator
+from io import StringIO
+from itertools import chain, islice
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -20,11 +22,13 @@ from tap_rest.component import Component
 from tap_rest.errors import UnexpectedPage
 from tap_rest.formats.inflate import unpacked
 from tap_rest.formats.json_text import BOM, check_utf8, check_whole
+from tap_rest.formats.spool import Body, gathered, pieces, whole_lines
 from tap_rest.formats.xml_text import as_json
 
 csv.field_size_limit(1 << 30)  # of the process; a field is in memory already, and its 128 KiB would refuse whole files
 
 Char = Annotated[str, msgspec.Meta(min_length=1, max_length=1)]
+ROWS = 1000
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 _BETWEEN = re.compile(r"[ \t\r\n\x1e]*")  # 0x1e opens each text of a JSON sequence (RFC 7464)
 
@@ -48,15 +52,16 @@ class FormatKind(Component, frozen=True, kw_only=True):
         """Whether an empty body is one of this format."""
         return False
 
-    def texts(self, body: bytes) -> list[bytes]:
+    def texts(self, body: Body) -> list[Body]:
         """The body as JSON text, one for each file where it is an archive of several.
 
         Raises:
             UnexpectedPage: The body is cut, damaged or not of this format.
+            SpoolFailed: There is no room for a large one.
         """
         return [self._json(file) for file in unpacked(body, self.member)]
 
-    def _json(self, body: bytes) -> bytes:
+    def _json(self, body: Body) -> Body:
         raise NotImplementedError
 
 
@@ -78,11 +83,14 @@ class TextFormat(FormatKind, frozen=True, kw_only=True):
         if known.name in ("idna", "punycode", "unicode_escape", "raw_unicode_escape", "utf-7", "undefined"):
             raise ValueError(f"`{self.encoding}` is not an encoding of whole texts")
 
-    def _utf8(self, body: bytes) -> bytes:
-        if codecs.lookup(self.encoding).name == "utf-8":
-            return body
+    def _utf8(self, body: Body) -> Body:
+        return body if codecs.lookup(self.encoding).name == "utf-8" else gathered(self._recoded(body))
+
+    def _recoded(self, body: Body) -> Iterator[bytes]:
+        decoder = codecs.getincrementaldecoder(self.encoding)()
         try:
-            return body.decode(self.encoding).encode().removeprefix(BOM)
+            for piece in chain(pieces(body), [b""]):
+                yield decoder.decode(piece, final=not piece).encode()
         except UnicodeError as error:
             raise UnexpectedPage(f"the body is not {self.encoding}: {error}") from None
 
@@ -90,7 +98,7 @@ class TextFormat(FormatKind, frozen=True, kw_only=True):
 class JsonFormat(TextFormat, tag="json", frozen=True, kw_only=True):
     """One JSON text; in UTF-8 it is taken as it came."""
 
-    def _json(self, body: bytes) -> bytes:
+    def _json(self, body: Body) -> Body:
         return self._utf8(body)
 
 
@@ -107,16 +115,16 @@ class RowsFormat(TextFormat, frozen=True, kw_only=True):
     def takes_nothing(self) -> bool:
         return self.empty_ok
 
-    def _json(self, body: bytes) -> bytes:
-        text = self._utf8(body).removeprefix(BOM)
-        check_utf8(text)
-        if text.strip():
-            return self._rows(text)
+    def _json(self, body: Body) -> Body:
+        body = self._utf8(body)
+        if any(piece.removeprefix(BOM).strip() for piece in pieces(body)):
+            return gathered(_listed(self._rows(_checked(body))))
         if self.empty_ok:
             return b"[]"
         raise UnexpectedPage("the body is empty", hint="`empty_ok` takes that for no records")
 
-    def _rows(self, text: bytes) -> bytes:
+    def _rows(self, texts: Iterator[bytes]) -> Iterator[bytes]:
+        """From the text, in pieces of whole lines, to runs of the elements of a list."""
         raise NotImplementedError
 
 
@@ -131,8 +139,8 @@ class JsonlFormat(RowsFormat, tag="jsonl", frozen=True, kw_only=True):
 
     one_per_line: bool = True
 
-    def _rows(self, text: bytes) -> bytes:
-        return b"[" + b",".join(_lines(text) if self.one_per_line else _documents(text)) + b"]"
+    def _rows(self, texts: Iterator[bytes]) -> Iterator[bytes]:
+        return _lines(texts) if self.one_per_line else iter([b",".join(_documents(b"".join(texts)))])
 
 
 class CsvFormat(RowsFormat, tag="csv", frozen=True, kw_only=True):
@@ -159,28 +167,31 @@ class CsvFormat(RowsFormat, tag="csv", frozen=True, kw_only=True):
     required: list[str] = []
     null: str | None = None
 
-    def _rows(self, text: bytes) -> bytes:
+    def _rows(self, texts: Iterator[bytes]) -> Iterator[bytes]:
+        lines = chain.from_iterable(StringIO(text.decode(), newline="") for text in texts)
         reader = csv.reader(
-            io.StringIO(b"".join(text.splitlines(keepends=True)[self.skip :]).decode(), newline=""),
+            islice(lines, self.skip, None),
             delimiter=self.delimiter,
             quotechar=self.quote or None,
             quoting=csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE,
             strict=True,
         )
         try:
-            rows = list(reader)
+            rows = _without_blank_end(reader)
+            names, count = self._names(first := list(islice(rows, ROWS))), 0
+            while first:
+                for index, row in enumerate(first, count):
+                    if len(row) != len(names):
+                        problem = f"row {index} has {len(row)} values for {len(names)} columns"
+                        raise UnexpectedPage(problem, hint="is it CSV?")
+                yield msgspec.json.encode([dict(zip(names, map(self._value, row), strict=True)) for row in first])[1:-1]
+                count += len(first)
+                first = list(islice(rows, ROWS))
         except csv.Error as error:
             raise UnexpectedPage(f"the body is not whole CSV: line {reader.line_num}: {error}") from None
-        while rows and not rows[-1]:
-            rows.pop()
-        names = self._names(rows)
-        for index, row in enumerate(rows):
-            if len(row) != len(names):
-                raise UnexpectedPage(f"row {index} has {len(row)} values for {len(names)} columns", hint="is it CSV?")
-        return msgspec.json.encode([dict(zip(names, map(self._value, row), strict=True)) for row in rows])
 
     def _names(self, rows: list[list[str]]) -> list[str]:
-        """The columns' names, taken off the rows. Raises UnexpectedPage where the row can't be one of names."""
+        """The columns' names, taken off the first rows. Raises UnexpectedPage where the row can't be one of names."""
         names = self.names or (rows.pop(0) if rows else [])
         if not names or (names[0].startswith(("{", "[", "<")) and not self.names):
             raise UnexpectedPage("the body has no row with the columns' names")
@@ -218,23 +229,56 @@ class XmlFormat(FormatKind, tag="xml", frozen=True, kw_only=True):
 
     lists: list[str] = []
 
-    def _json(self, body: bytes) -> bytes:
+    def _json(self, body: Body) -> Body:
+        body = body if isinstance(body, bytes) else body.whole()
         return as_json(body, frozenset(tuple(path.split(".")) for path in self.lists))
 
 
 Format = JsonFormat | JsonlFormat | CsvFormat | XmlFormat
 
 
-def _lines(text: bytes) -> list[bytes]:
-    found = []
-    for number, line in enumerate(text.split(b"\n"), 1):
-        if line := line.strip(b" \t\r"):
-            try:
-                check_whole(line)  # each by itself: two halves of an object joined by a comma can make a whole one
-            except UnexpectedPage as error:
-                raise UnexpectedPage(f"line {number}: {error.problem}") from None
-            found.append(line)
-    return found
+def _checked(body: Body) -> Iterator[bytes]:
+    """The lines of a text, without the byte order mark. Raises UnexpectedPage where it is not UTF-8."""
+    at = 0
+    for piece in whole_lines(body):
+        check_utf8(piece, at)
+        yield piece if at else piece.removeprefix(BOM)
+        at += len(piece)
+
+
+def _listed(runs: Iterable[bytes]) -> Iterator[bytes]:
+    joint = b"["
+    for run in runs:
+        if run:
+            yield joint + run
+            joint = b","
+    yield b"]" if joint == b"," else b"[]"
+
+
+def _without_blank_end(rows: Iterable[list[str]]) -> Iterator[list[str]]:
+    blank = 0
+    for row in rows:
+        if row:
+            yield from [[]] * blank
+            blank = 0
+            yield row
+        else:
+            blank += 1
+
+
+def _lines(texts: Iterable[bytes]) -> Iterator[bytes]:
+    number = 0
+    for text in texts:
+        found = []
+        for line in text.removesuffix(b"\n").split(b"\n"):
+            number += 1
+            if line := line.strip(b" \t\r"):
+                try:
+                    check_whole(line)  # each by itself: two halves of an object joined by a comma can make a whole one
+                except UnexpectedPage as error:
+                    raise UnexpectedPage(f"line {number}: {error.problem}") from None
+                found.append(line)
+        yield b",".join(found)
 
 
 def _documents(text: bytes) -> list[bytes]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from io import BytesIO
 from typing import Any
 
 from isal import isal_zlib
 
 from tap_rest.errors import UnexpectedPage
+from tap_rest.formats.spool import WINDOW, Body, gathered, pieces, start
 
+SIP = 1 << 14
+"""Compressed bytes inflated at once: they make 16 MiB at most."""
 NESTED = 3
 """Archives inside one another that are opened; `export.zip` of `.json.gz` files has two."""
 
@@ -26,8 +29,8 @@ class NotCompressed(Exception):
 class Caps:
     """The largest answer that is taken: bytes on the wire, bytes after inflating, and their ratio above 16 MiB."""
 
-    wire: int = 512 << 20
-    inflated: int = 1 << 30
+    wire: int = 8 << 30
+    inflated: int = 16 << 30
     ratio: int = 250
 
     def room(self, wire: int, inflated: int) -> int:
@@ -67,7 +70,7 @@ class Inflate:
         self._decoder, self.complete = isal_zlib.decompressobj(wbits), False
 
 
-def unpacked(body: bytes, member: str = "*", caps: Caps = Caps()) -> list[bytes]:
+def unpacked(body: Body, member: str = "*", caps: Caps = Caps()) -> list[Body]:
     """The files in a body that is gzip or zip, by its first bytes and to any order of the two; else the body alone.
 
     Args:
@@ -77,42 +80,47 @@ def unpacked(body: bytes, member: str = "*", caps: Caps = Caps()) -> list[bytes]
 
     Raises:
         UnexpectedPage: It is damaged, cut, encrypted or too large, or has no such member.
+        SpoolFailed: There is no room for what comes out.
     """
-    found, size = [], 0
-    for file in _files(body, member, len(body), caps, NESTED):
-        size += len(file)
-        if size > len(body) and caps.room(len(body), size) < 0:
+    found: list[Body] = []
+    wire, size = _size(body), 0
+    for file in _files(body, member, caps.room(wire, 0), NESTED):
+        size += _size(file)
+        if file is not body and size > caps.room(wire, 0):
             raise UnexpectedPage(f"the archive inflates to more than is taken (over {size:,} bytes)")
         found.append(file)
     return found
 
 
-def _files(body: bytes, member: str, wire: int, caps: Caps, depth: int) -> Iterator[bytes]:
-    if body[:2] == b"\x1f\x8b" and depth:
-        yield from _files(_gunzipped(body, caps.room(wire, 0)), member, wire, caps, depth - 1)
-    elif body[:4] in (b"PK\x03\x04", b"PK\x05\x06") and depth:
-        for file in _unzipped(body, member, caps.room(wire, 0)):
-            yield from _files(file, "*", wire, caps, depth - 1)
+def _files(body: Body, member: str, room: int, depth: int) -> Iterator[Body]:
+    if depth and start(body, 2) == b"\x1f\x8b":
+        yield from _files(gathered(_gunzipped(body, room)), member, room, depth - 1)
+    elif depth and start(body, 4) in (b"PK\x03\x04", b"PK\x05\x06"):
+        for file in _unzipped(body, member, room):
+            yield from _files(file, "*", room, depth - 1)
     else:
         yield body
 
 
-def _gunzipped(body: bytes, room: int) -> bytes:
-    inflate = Inflate(31)
-    try:
-        text = inflate.feed(body, room)
-    except NotCompressed:
-        raise UnexpectedPage("the gzip body is damaged") from None
-    if len(text) > room:
-        raise UnexpectedPage(f"the gzip body inflates to more than is taken (over {room:,} bytes)")
+def _gunzipped(body: Body, room: int) -> Iterator[bytes]:
+    inflate, size = Inflate(31), 0
+    for piece in pieces(body):
+        for at in range(0, len(piece), SIP):
+            try:
+                text = inflate.feed(piece[at : at + SIP], room - size)
+            except NotCompressed:
+                raise UnexpectedPage("the gzip body is damaged") from None
+            size += len(text)
+            if size > room:
+                raise UnexpectedPage(f"the gzip body inflates to more than is taken (over {room:,} bytes)")
+            yield text
     if not inflate.complete:
         raise UnexpectedPage("the gzip body stops in the middle")
-    return text
 
 
-def _unzipped(body: bytes, member: str, room: int) -> Iterator[bytes]:
+def _unzipped(body: Body, member: str, room: int) -> Iterator[Body]:
     try:
-        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        with zipfile.ZipFile(BytesIO(body) if isinstance(body, bytes) else body.file) as archive:
             names = [info for info in archive.infolist() if not info.is_dir()]
             wanted = [info for info in names if fnmatchcase(info.filename, member)]
             if not wanted:
@@ -122,9 +130,18 @@ def _unzipped(body: bytes, member: str, room: int) -> Iterator[bytes]:
                 if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise UnexpectedPage(f"{info.filename} in the zip is encrypted or compressed in an unusual way")
                 with archive.open(info) as file:
-                    text = file.read(room + 1)
-                if len(text) > room:
-                    raise UnexpectedPage("the zip inflates to more than is taken")
-                yield text
+                    yield gathered(_capped(iter(lambda: file.read(WINDOW), b""), room))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as fault:
         raise UnexpectedPage(f"the zip is damaged: {fault}") from None
+
+
+def _capped(pieces: Iterable[bytes], room: int) -> Iterator[bytes]:
+    for piece in pieces:
+        room -= len(piece)
+        if room < 0:
+            raise UnexpectedPage("the zip inflates to more than is taken")
+        yield piece
+
+
+def _size(body: Body) -> int:
+    return len(body) if isinstance(body, bytes) else body.size

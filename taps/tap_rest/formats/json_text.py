@@ -212,8 +212,8 @@ def check_whole(text: bytes) -> None:
         _check_tokens(text)
 
 
-def check_utf8(text: bytes) -> None:
-    """Raises UnexpectedPage where it is not."""
+def check_utf8(text: bytes, at: int = 0) -> None:
+    """Raises UnexpectedPage where it is not; `at` is where the text stands in the body."""
     if text.isascii():
         return
     try:
@@ -221,7 +221,7 @@ def check_utf8(text: bytes) -> None:
     except UnicodeDecodeError as error:
         hint = "it looks like UTF-16" if text[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         raise UnexpectedPage(
-            f"the body is not UTF-8 (byte {error.start} is 0x{text[error.start]:02x})", hint=hint
+            f"the body is not UTF-8 (byte {at + error.start} is 0x{text[error.start]:02x})", hint=hint
         ) from None
 
 

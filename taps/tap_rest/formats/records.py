@@ -7,9 +7,7 @@ table), one is composed: member by member, each value the API's own bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-
-import msgspec
+from collections.abc import Mapping, Sequence
 
 from tap_rest.component import Component
 from tap_rest.errors import UnexpectedPage
@@ -18,38 +16,49 @@ from tap_rest.formats.json_text import (
     BOM,
     check_utf8,
     check_whole,
-    compiled,
     composed,
     decoded,
     elements,
     entries,
-    members,
     on_one_line,
     quoted,
-    slice_at,
 )
-
-_KINDS = {b"{": "an object", b"[": "a list", b'"': "a text", b"n": "null", b"t": "a boolean", b"f": "a boolean"}
+from tap_rest.formats.places import kind_of, list_at, listed, names_in, not_there, places, steps_of, straight_list
+from tap_rest.formats.spool import Spool
+from tap_rest.formats.streamed import Streamed, streamed_list
 
 
 class RecordsKind(Component, frozen=True, kw_only=True):
     """What every selector can do."""
 
-    def slices(self, body: bytes) -> Sequence[bytes]:
+    def slices(self, body: bytes, *, at: int = 0, first: int = 0) -> Sequence[bytes]:
         """The records of a body, in order, each an object on one line.
+
+        Args:
+            body: All of it, or a part: some elements of a list in brackets.
+            at: Where the part stands in the body.
+            first: Number of its first record.
 
         Raises:
             UnexpectedPage: The body is not whole UTF-8 JSON, or is not shaped as declared.
         """
         text = body.removeprefix(BOM)
-        check_utf8(text)
+        check_utf8(text, at)
         found = self._found(text)
-        for index, record in enumerate(found):
+        for index, record in enumerate(found, first):
             if memoryview(record)[0] != 0x7B:
-                raise UnexpectedPage(f"record {index} is {_kind(bytes(record))}, not an object", hint=self._remedy)
+                raise UnexpectedPage(f"record {index} is {kind_of(bytes(record))}, not an object", hint=self._remedy)
         if b"\n" in text or b"\r" in text:
             return [on_one_line(bytes(record)) for record in found]
         return found
+
+    def streamed(self, body: Spool) -> Streamed | None:  # noqa: ARG002 - only lists are found in parts
+        """The records of a body in a file; None where it takes all of it at once to find them.
+
+        Raises:
+            UnexpectedPage: As for slices.
+        """
+        return None
 
     @property
     def composes(self) -> bool:
@@ -96,10 +105,13 @@ class RootRecords(EntriesKind, tag="root", frozen=True, kw_only=True):
     """The body itself is the list of records; short form `$`."""
 
     def _found(self, text: bytes) -> Sequence[bytes]:
-        if (found := _straight(text, ())) is None:
+        if (found := straight_list(text, ())) is None:
             check_whole(text)
-            found = _listed(text, text, "$")
+            found = listed(text, text, "$")
         return self._records(found, {})
+
+    def streamed(self, body: Spool) -> Streamed | None:
+        return streamed_list(body, "$", self.slices)
 
 
 class PathRecords(EntriesKind, tag="path", frozen=True, kw_only=True):
@@ -123,19 +135,40 @@ class PathRecords(EntriesKind, tag="path", frozen=True, kw_only=True):
 
     def _found(self, text: bytes) -> Sequence[bytes]:
         keys = tuple(self.path.split("."))
-        if (found := _straight(text, keys)) is not None:
+        if (found := straight_list(text, keys)) is not None:
             return self._records(found, {})
         check_whole(text)
         records: list[bytes] = []
-        for way, names, value in _places(text, keys):
+        for way, names, value in places(text, keys):
             if value is None and self.missing_ok:
                 continue
             try:
                 values = elements(value or b"")
             except ValueError:
-                raise _not_there(text, ".".join(way), "a list") from None
+                raise not_there(text, ".".join(way), "a list") from None
             records += self._records(values, dict(zip(self.key_as, names, strict=False)))
         return records
+
+    def streamed(self, body: Spool) -> Streamed | None:
+        inner = RootRecords(value_as=self.value_as)
+        return None if "*" in self.path.split(".") else streamed_list(body, self.path, inner.slices)
+
+
+class SingleRecords(RecordsKind, tag="single", frozen=True, kw_only=True):
+    """One object is the only record.
+
+    Attributes:
+        path: Dotted path to the object; `$` is the body itself.
+    """
+
+    path: str = "$"
+
+    def _found(self, text: bytes) -> Sequence[bytes]:
+        check_whole(text)
+        ((way, _, value),) = list(places(text, steps_of(self.path)))
+        if value is None:
+            raise not_there(text, ".".join(way) or "$", "an object")
+        return [value.strip()]
 
 
 class ObjectMapRecords(EntriesKind, tag="object_map", frozen=True, kw_only=True):
@@ -154,11 +187,11 @@ class ObjectMapRecords(EntriesKind, tag="object_map", frozen=True, kw_only=True)
     def _found(self, text: bytes) -> Sequence[bytes]:
         check_whole(text)
         records: list[bytes] = []
-        for way, _, value in _places(text, _steps(self.path)):
+        for way, _, value in places(text, steps_of(self.path)):
             if value is None and self.missing_ok:
                 continue
             if value is None or bytes(value).lstrip()[:1] != b"{":
-                raise _not_there(text, ".".join(way) or "$", "an object")
+                raise not_there(text, ".".join(way) or "$", "an object")
             for name, entry in entries(value):
                 records += self._records([entry], {self.key_as: name} if self.key_as else {})
         return records
@@ -188,7 +221,7 @@ class TableRecords(RecordsKind, tag="table", frozen=True, kw_only=True):
 
     def _found(self, text: bytes) -> Sequence[bytes]:
         check_whole(text)
-        rows = [_listed(text, row, _below(self.rows, index)) for index, row in enumerate(_list_at(text, self.rows))]
+        rows = [listed(text, row, _below(self.rows, index)) for index, row in enumerate(list_at(text, self.rows))]
         if self.names:
             heads: Sequence[bytes] = [quoted(name) for name in self.names]
         elif not self.columns:
@@ -196,9 +229,9 @@ class TableRecords(RecordsKind, tag="table", frozen=True, kw_only=True):
                 raise UnexpectedPage("the table has no row with the columns' names")
             heads = rows.pop(0)
         elif "*" in self.columns:
-            heads = [value or b"" for _, _, value in _places(text, _steps(self.columns))]
+            heads = [value or b"" for _, _, value in places(text, steps_of(self.columns))]
         else:
-            heads = _list_at(text, self.columns)
+            heads = list_at(text, self.columns)
         names = _checked_names(heads)
         for index, row in enumerate(rows):
             if len(row) != len(names):
@@ -223,85 +256,21 @@ class ColumnsRecords(RecordsKind, tag="columns", frozen=True, kw_only=True):
 
     def _found(self, text: bytes) -> Sequence[bytes]:
         check_whole(text)
-        ((way, _, value),) = list(_places(text, _steps(self.path)))
+        ((way, _, value),) = list(places(text, steps_of(self.path)))
         if value is None or bytes(value).lstrip()[:1] != b"{":
-            raise _not_there(text, ".".join(way) or "$", "an object")
+            raise not_there(text, ".".join(way) or "$", "an object")
         known = [pair for pair in entries(value) if not self.names or pair[0] in self.names]
         names = _checked_names([quoted(name) for name, _ in known])
         if absent := [name for name in self.names if quoted(name) not in names]:
-            raise UnexpectedPage(f"{self.path} has no column {absent[0]}", hint=_names(value))
-        columns = [_listed(text, column, _below(self.path, name)) for name, column in known]
+            raise UnexpectedPage(f"{self.path} has no column {absent[0]}", hint=names_in(value))
+        columns = [listed(text, column, _below(self.path, name)) for name, column in known]
         if len({len(column) for column in columns}) > 1:
             sizes = ", ".join(f"{name} {len(column)}" for (name, _), column in zip(known, columns, strict=True))
             raise UnexpectedPage(f"the columns at {self.path} are not of one length", hint=sizes)
         return [composed(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-Records = PathRecords | RootRecords | ObjectMapRecords | TableRecords | ColumnsRecords
-
-
-def _steps(path: str) -> tuple[str, ...]:
-    return () if path == "$" else tuple(path.split("."))
-
-
-def _straight(text: bytes, keys: tuple[str, ...]) -> Sequence[bytes] | None:
-    """The list at a path, read in one pass; None where it takes a closer look.
-
-    That is where a name may stand twice on the way, which JSON readers answer by silently taking one of them.
-    """
-    if keys and (b"\\u" in text or not all(text.count(b'"%b"' % key.encode()) == 1 for key in keys)):
-        return None
-    try:
-        found = compiled(keys, list[msgspec.Raw]).decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    for _ in keys:
-        if found is None:
-            return None
-        found = found.v
-    records: Sequence[bytes] | None = found
-    return records
-
-
-_Place = tuple[tuple[str, ...], tuple[str, ...], bytes | None]
-
-
-def _places(
-    text: bytes, steps: tuple[str, ...], way: tuple[str, ...] = (), names: tuple[str, ...] = ()
-) -> Iterator[_Place]:
-    """Every place that a path with `*` leads to: the way there, the names at the `*`, and what is there, None for null.
-
-    Raises UnexpectedPage where a name on the way stands twice.
-    """
-    text = bytes(text)
-    head = text.lstrip()[:1]
-    if head == b"n" or (steps and head not in (b"{", b"[")):
-        yield (*way, *steps), names, None
-    elif not steps:
-        yield way, names, text
-    elif steps[0] == "*":
-        for name, value in entries(text):
-            yield from _places(value, steps[1:], (*way, name), (*names, name))
-    else:
-        values = [value for name, value in entries(text) if name == steps[0]]
-        if len(values) > 1:
-            raise UnexpectedPage(f"{steps[0]} stands {len(values)} times in {'.'.join(way) or 'the body'}")
-        if values:
-            yield from _places(values[0], steps[1:], (*way, steps[0]), names)
-        else:
-            yield (*way, *steps), names, None
-
-
-def _list_at(text: bytes, path: str) -> Sequence[bytes]:
-    ((way, _, value),) = list(_places(text, _steps(path)))
-    return _listed(text, value or b"", ".".join(way) or "$")
-
-
-def _listed(text: bytes, value: bytes, at: str) -> Sequence[bytes]:
-    try:
-        return elements(value)
-    except ValueError:
-        raise _not_there(text, at, "a list") from None
+Records = PathRecords | RootRecords | SingleRecords | ObjectMapRecords | TableRecords | ColumnsRecords
 
 
 def _below(path: str, step: str | int) -> str:
@@ -315,29 +284,3 @@ def _checked_names(names: Sequence[bytes]) -> list[bytes]:
             problem = "stands twice" if name[:1] == b'"' else "is no name"
             raise UnexpectedPage(f"{name.decode(errors='replace') or 'nothing'} {problem} among the columns")
     return found
-
-
-def _not_there(text: bytes, path: str, wanted: str) -> UnexpectedPage:
-    """Says what is there instead: the deepest step that exists, and the names to choose from."""
-    steps = [] if path == "$" else path.split(".")
-    for depth in range(len(steps), -1, -1):
-        found = slice_at(text, ".".join(steps[:depth]))
-        if found is None:
-            continue
-        at = ".".join(steps[:depth]) or "the body"
-        if depth == len(steps):
-            return UnexpectedPage(f"{at} is {_kind(found)}, not {wanted}", hint=_names(found))
-        return UnexpectedPage(f"the body has no {path}: {at} is {_kind(found)}", hint=_names(found))
-    return UnexpectedPage(f"the body has no {path}")
-
-
-def _names(text: bytes) -> str:
-    try:
-        names = [name for name, _ in members(text)] if text.lstrip()[:1] == b"{" else []
-    except ValueError:
-        names = []
-    return f"its members are {', '.join(names[:12])}" if names else ""
-
-
-def _kind(text: bytes) -> str:
-    return _KINDS.get(text.lstrip()[:1], "a number")
