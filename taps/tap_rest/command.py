@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from singer_sdk.logging import ConsoleFormatter, StructuredFormatter
 from singer_sdk.plugin_base import SingerCommand
 
+from tap_rest.engine.logs import MASKING
 from tap_rest.engine.signals import Interrupted
 from tap_rest.errors import ConfigError, TapError
+from tap_rest.language.schema import language_schema
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +29,13 @@ class Command(SingerCommand):
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **_: Any) -> Any:  # type: ignore[override]  # its overloads differ by standalone_mode, which has no meaning here
         logging.getLogger(self.name).setLevel(logging.WARNING)  # the SDK tells every start what it does not do
         logging.getLogger("urllib3").setLevel(logging.WARNING)  # it would log whole URLs, credentials included
-        with reported(self.name or "tap-rest"):
+        name = self.name or "tap-rest"
+        with reported(name), _masked_logs(name):
             sys.exit(super().main(args, prog_name or self.name, standalone_mode=False))
 
 
 def options() -> list[click.Parameter]:
-    """For looking at single streams."""
+    """For writing a declaration and looking at single streams."""
     return [
         click.Option(
             ["--stream", "only"], multiple=True, metavar="STREAM", help="Read this stream alone; may be repeated."
@@ -46,7 +51,32 @@ def options() -> list[click.Parameter]:
             metavar="STREAM",
             help="Print a stream's declaration, defaults merged in, and its first request as curl, credentials masked.",
         ),
+        click.Option(
+            ["--har"],
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="Write what was captured or replayed as HAR, for the developer tools of a browser.",
+        ),
+        click.Option(
+            ["--authorize"],
+            is_flag=True,
+            help="Log a person in and store the tokens, for `auth` that needs it; nothing is read.",
+        ),
+        click.Option(
+            ["--schema"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_print_schema,
+            help="Print the JSON Schema of declaration files, for editors.",
+        ),
     ]
+
+
+def _print_schema(ctx: click.Context, param: click.Parameter, given: bool) -> None:  # noqa: ARG001 - click's signature
+    if given:
+        click.echo(json.dumps(language_schema(), indent=2, ensure_ascii=False))
+        ctx.exit()
 
 
 @contextmanager
@@ -58,9 +88,38 @@ def reported(name: str) -> Iterator[None]:
         sys.exit(ended.exit_code)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - it ends the program, with its own words
         text, status = _ending(error)
-        for line in text.splitlines():
-            click.echo(f"{name}: {line}", err=True)
+        text = MASKING.redactor.text(text)
+        if _is_structured():
+            said = {"name": name, "levelname": "ERROR", "msg": text, **getattr(error, "about", {})}
+            text = _structured(name).format(logging.makeLogRecord(said))
+        else:
+            text = "\n".join(f"{name}: {line}" for line in text.splitlines())
+        click.echo(text, err=True)
         sys.exit(status)
+
+
+@contextmanager
+def _masked_logs(name: str) -> Iterator[None]:
+    """While open, log lines hold no secrets. LOG_FORMAT=json makes them JSON, as a SINGER_SDK_LOG_CONFIG can too."""
+    handlers = list(logging.getLogger().handlers)
+    for handler in handlers:
+        handler.addFilter(MASKING)
+        if os.environ.get("LOG_FORMAT") == "json" and isinstance(handler.formatter, ConsoleFormatter):
+            handler.setFormatter(_structured(name))
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(MASKING)
+
+
+def _structured(name: str) -> StructuredFormatter:
+    return StructuredFormatter(defaults={"app_name": name})
+
+
+def _is_structured() -> bool:
+    formatters = [handler.formatter for handler in logging.getLogger().handlers]
+    return os.environ.get("LOG_FORMAT") == "json" or any(isinstance(one, StructuredFormatter) for one in formatters)
 
 
 def _ending(error: BaseException) -> tuple[str, int]:

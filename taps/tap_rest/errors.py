@@ -13,26 +13,32 @@ TapError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+
+def _printable(text: str) -> str:
+    """Without what would steer a terminal: a server's own words may stand in it."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 class TapError(Exception):
-    """What went wrong, where, and what a person can do about it.
+    """What went wrong, where, and what a person can do about it, in characters that can be printed.
 
     Attributes:
         problem: One sentence, without a full stop.
         where: A place that can be looked up: `file.yaml:14`, a stream, a redacted URL; may be empty.
         hint: What to change or try; may be empty.
+        about: What is known of the request that failed: `stream_name`, `partition`, `page`, `request`, `status`.
     """
+
+    about: Mapping[str, Any] = {}
 
     exit_status: ClassVar[int] = 1
 
     def __init__(self, problem: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(problem, where, hint)
-        self.problem = problem
-        self.where = where
-        self.hint = hint
+        self.problem, self.where, self.hint = map(_printable, (problem, where, hint))
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.problem}" if self.where else self.problem
@@ -59,7 +65,15 @@ class ConfigError(TapError):
 
 
 class RequestRefused(TapError):
-    pass
+    """The API said no.
+
+    Attributes:
+        status: The HTTP status it said so with; 0 where it was not the API itself.
+    """
+
+    def __init__(self, problem: str, *, where: str = "", hint: str = "", status: int = 0) -> None:
+        super().__init__(problem, where=where, hint=hint)
+        self.status = status
 
 
 class CredentialsRefused(RequestRefused):

@@ -10,9 +10,10 @@ from urllib.parse import quote, quote_plus
 
 MASK = "***"
 
+_ESCAPE = re.compile("%..")
 _SHORTEST = 4  # a shorter "secret" would mask ordinary text all over the place
 _NAMES = (
-    r"(?:proxy-)?authorization|(?:set-)?cookie|x-[a-z-]*(?:token|key|secret)"
+    r"(?:proxy-)?authorization|(?:set-)?cookie|x-[a-z-]*(?:token|key|secret|signature|credential)"
     r"|(?:(?:access|refresh|id|auth|session|client|user|api|private|personal|bearer|signing|webhook|shared|hub|new|old)[_-])*"
     r"(?:api[_-]?key|apikey|token|secret|password|passwd|pwd|signature|sig|credentials?|jwt)"
     r"|(?:access|refresh|id|session)token|clientsecret|code_verifier"
@@ -64,13 +65,15 @@ def is_secret_name(name: str) -> bool:
 
 def _forms(secret: str) -> Iterator[str]:
     yield secret
-    yield quote(secret, safe="")
-    yield quote(secret)
-    yield quote_plus(secret)
+    for escaped in {quote(secret, safe=""), quote(secret), quote_plus(secret)}:
+        yield escaped
+        yield quote(escaped, safe="")  # a link in a parameter of a link
+        yield _ESCAPE.sub(lambda escape: escape[0].lower(), escaped)
     yield json.dumps(secret)[1:-1]
     yield json.dumps(secret, ensure_ascii=False)[1:-1]
     raw = secret.encode()
     yield raw.hex()
+    yield raw.hex().upper()
     # Base64 of a longer text depends on where the secret begins, modulo 3 bytes. Only the characters that are made
     # of the secret's bits alone are compared.
     for lead in range(3):
@@ -78,4 +81,5 @@ def _forms(secret: str) -> Iterator[str]:
         whole = encoded[-(-lead * 8 // 6) : (lead + len(raw)) * 8 // 6].decode()
         if len(whole) >= _SHORTEST:
             yield whole
+            yield quote(whole, safe="")
             yield whole.replace("+", "-").replace("/", "_")

@@ -60,13 +60,14 @@ class Private(Request, frozen=True, omit_defaults=True):
     """A request that holds credentials and whose answer does: nothing of either may be kept or shown."""
 
 
+DEFAULT_PORTS = {"http": 80, "https": 443}
 _SAFE = "[]$,:@/!*()'"
 
 
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port, the unit that a credential is bound to. Raises ValueError for a URL without them."""
     parts = urlsplit(url)
-    default = {"http": 80, "https": 443}.get(parts.scheme)
+    default = DEFAULT_PORTS.get(parts.scheme)
     if default is None or not parts.hostname:
         raise ValueError(f"not an http(s) URL: {url!r}")
     return parts.scheme, parts.hostname, parts.port or default

@@ -24,16 +24,23 @@ from singer_sdk.tap_base import CliTestOptionValue
 
 import tap_declarations
 from tap_rest.command import Command, config_object, json_object, options, reported
+from tap_rest.engine.attempts import REQUESTS
+from tap_rest.engine.authorize import authorize
 from tap_rest.engine.capture import Capture, CaptureClock, Replay, ReplayClock, clock_for, replayed
 from tap_rest.engine.checkpoint import State
 from tap_rest.engine.engine import Engine
 from tap_rest.engine.explain import explained, masked
+from tap_rest.engine.har import write_har
+from tap_rest.engine.logs import MASKING
 from tap_rest.engine.messages import Lane, Output, RawLane, singer_output, state_line
 from tap_rest.engine.signals import Waiter
+from tap_rest.engine.tokens import state_folder
 from tap_rest.engine.transport import Sender, Transport
 from tap_rest.errors import ConfigError
 from tap_rest.language.declaration import Bound, Declaration, load
 from tap_rest.language.vocabulary import COMMON_SETTINGS
+from tap_rest.limits.books import OwnBooks
+from tap_rest.limits.shared_books import SharedBooks
 from tap_rest.redaction import Redactor
 from tap_rest.stream import DeclaredStream, SDKLane, is_whole
 
@@ -46,6 +53,16 @@ RUN_SETTINGS: Settings = {
     "token_store": {
         "type": ["string", "null"],
         "description": "Folder of tokens that a server replaces; $XDG_STATE_HOME/daykeep where nothing is given",
+    },
+    "limits_store": {
+        "type": ["string", "null"],
+        "description": "File by which all runs keep an API's limits together, `none` for none; "
+        "$XDG_STATE_HOME/daykeep/limits.sqlite where nothing is given",
+    },
+    "request_log": {
+        "type": "boolean",
+        "default": False,
+        "description": "Write a further stream, `requests`: a record for each request that was sent",
     },
     "capture": {"type": ["string", "null"], "description": "Folder that keeps every answer, without credentials"},
     "replay": {
@@ -81,10 +98,17 @@ class DeclaredTap(Tap):
     _given: Mapping[str, Any] = {}
     _only: Sequence[str] = ()
     _limit: int | None = None
+    _har: Path | None = None
+    _explaining = False
 
     def discover_streams(self) -> Sequence[DeclaredStream]:
         streams = {} if self.declaration is None else self.declaration.streams
-        return [DeclaredStream(self, name, stream, partial(self.records, name)) for name, stream in streams.items()]
+        found = [DeclaredStream(self, name, stream, partial(self.records, name)) for name, stream in streams.items()]
+        if not self.config.get("request_log"):
+            return found
+        if REQUESTS.name in streams:
+            raise ConfigError(f"`request_log` writes a stream {REQUESTS.name!r}, and the API has one of that name")
+        return [*found, DeclaredStream(self, REQUESTS.name, REQUESTS.declared, partial(iter, ()))]
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Keeps STATE as it is; the engine reads it when it is needed."""
@@ -105,6 +129,9 @@ class DeclaredTap(Tap):
         config = {name: value for name, value in self.config.items() if value is not None}
         for name, setting in COMMON_SETTINGS.items():
             setting.text(name, config.get(name))
+        for name, setting in self._declared.settings.items():
+            if setting.sensitive and str(config.get(name)).startswith("file:"):
+                config[name] = _in_file(name, config[name].removeprefix("file:"))
         (defaults,) = self.defaults
         defaults = defaults(config) if callable(defaults) else defaults
         return {**defaults, **config}
@@ -112,14 +139,13 @@ class DeclaredTap(Tap):
     @property
     def chosen(self) -> list[str]:
         """The streams to read: those of `--stream`, else those that the catalog selects."""
+        declared = self._declared.streams
         for name in self._only:
-            if name not in self.streams:
-                near = difflib.get_close_matches(name, self.streams, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.streams)}"
+            if name not in declared:
+                near = difflib.get_close_matches(name, declared, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(declared)}"
                 raise ConfigError(f"there is no stream {name!r}", hint=hint)
-        return [
-            name for name, stream in self.streams.items() if name in self._only or (not self._only and stream.selected)
-        ]
+        return [name for name in declared if name in self._only or (not self._only and self.streams[name].selected)]
 
     @property
     def wants_sdk_lane(self) -> str:
@@ -139,7 +165,8 @@ class DeclaredTap(Tap):
             output.write(state_line(state.given or {"bookmarks": {}}))  # where this run starts, for an archive to know
             lane: Lane = SDKLane(self, output) if reason else RawLane(output)
             with self._engine(state, lane, clock) as engine:
-                engine.run([bound.streams[name] for name in self.chosen])
+                logged = self.streams.get(REQUESTS.name) if self.config.get("request_log") else None
+                engine.run([bound.streams[name] for name in self.chosen], request_log=bool(logged and logged.selected))
 
     def records(self, stream: str) -> Iterator[bytes]:
         """The records of a stream from its bookmark on, written nowhere."""
@@ -155,7 +182,7 @@ class DeclaredTap(Tap):
             lane = RawLane(output)
             with self._engine(State({}, now=clock.now()), lane, clock) as engine:
                 if bound.check is not None:
-                    engine.check(bound.check)
+                    engine.sending.check(bound.check)
                 for stream in (bound.streams[name] for name in self.chosen):
                     first = next(engine.records(stream), None)
                     lane.begin(stream)
@@ -164,7 +191,7 @@ class DeclaredTap(Tap):
 
     def explain(self, name: str) -> str:
         """A stream's declaration and its first request, for a person; nothing is sent."""
-        self._only = (name,)
+        self._only, self._explaining = (name,), True
         declared, (name,) = self._declared, self.chosen
         bound = self.bound = declared.bind(masked(declared, self._settings()))
         with closing(Waiter()) as clock:
@@ -175,9 +202,23 @@ class DeclaredTap(Tap):
             raise ConfigError(f"{name} has nothing to read", hint="its bookmark has passed end_date")
         return explained(declared, bound, name, request)
 
+    def authorize(self) -> None:
+        """Logs a person in and stores the tokens that runs then use. Raises TapError."""
+        bound, transport = self.bound, Transport(trust_env=bool(self.config.get("trust_env")))
+        with closing(Waiter()) as clock, closing(transport):
+            authorize(
+                bound,
+                clock=clock,
+                transport=transport,
+                redactor=Redactor(bound.secrets),
+                token_store=self.config.get("token_store"),
+                say=partial(click.echo, err=True),
+            )
+
     @contextmanager
     def _engine(self, state: State, lane: Lane, clock: Waiter) -> Iterator[Engine]:
         bound, redactor = self.bound, Redactor(self.bound.secrets)
+        MASKING.redactor = redactor
         transport: Sender
         if isinstance(clock, ReplayClock):
             bound, transport = replayed(bound), Replay(Path(self.config["replay"]), redactor, clock)
@@ -185,6 +226,9 @@ class DeclaredTap(Tap):
             transport = Transport(trust_env=bool(self.config.get("trust_env")))
         if isinstance(clock, CaptureClock):
             transport = Capture(transport, Path(self.config["capture"]), clock, redactor)
+        place = self.config.get("limits_store") or str(state_folder() / "limits.sqlite")
+        alone = place == "none" or self._explaining or isinstance(clock, ReplayClock)
+        books = OwnBooks() if alone else SharedBooks(Path(place).expanduser().absolute())
         try:
             yield Engine(
                 bound,
@@ -198,9 +242,13 @@ class DeclaredTap(Tap):
                 token_store=self.config.get("token_store"),
                 limit=self._limit,
                 redactor=redactor,
+                books=books,
             )
         finally:
+            books.close()
             transport.close()
+            if self._har is not None:
+                write_har(transport.run if isinstance(transport, Capture | Replay) else None, self._har)
 
     def _clock(self, reader: int | None = None) -> Waiter:
         return clock_for(self.config.get("capture"), self.config.get("replay"), reader)
@@ -265,8 +313,10 @@ class DeclaredTap(Tap):
         only: Sequence[str] = (),
         limit: int | None = None,
         explain: str | None = None,
+        har: Path | None = None,
+        authorize: bool = False,
     ) -> None:
-        """Runs the tap, or prints what it is or what it would ask for."""
+        """Runs the tap, logs a person in, or prints what it is or what it would ask for."""
         if about:
             cls.print_about(about_format)
             return
@@ -277,8 +327,12 @@ class DeclaredTap(Tap):
             catalog=None if catalog is None else json_object(catalog.read(), f"the catalog ({catalog.name})"),
             parse_env_config=config.parse_env,
         )
-        tap._only, tap._limit = only, limit
-        if explain is None:
+        tap._only, tap._limit, tap._har = only, limit, har
+        if har is not None and not (tap.config.get("capture") or tap.config.get("replay")):
+            raise ConfigError("--har needs the setting `capture` or `replay`", hint="it is made of what was captured")
+        if authorize:
+            tap.authorize()
+        elif explain is None:
             tap.sync_all()
         else:
             click.echo(tap.explain(explain), nl=False)
@@ -333,7 +387,7 @@ def _declaration_in(args: Sequence[str]) -> str | None:
 
 
 def _declaration_file(source: str) -> Path:
-    if source.endswith((".yaml", ".yml")) or Path(source).is_file():
+    if source.endswith((".yaml", ".yml")) or (source not in tap_declarations.names() and Path(source).is_file()):
         return Path(source)
     try:
         return tap_declarations.path(source)
@@ -341,6 +395,13 @@ def _declaration_file(source: str) -> Path:
         near = difflib.get_close_matches(source, tap_declarations.names(), 1)
         hint = f"did you mean {near[0]!r}?" if near else f"packaged are {', '.join(tap_declarations.names())}"
         raise ConfigError(f"{source!r} is no declaration file and no packaged declaration", hint=hint) from None
+
+
+def _in_file(setting: str, path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"the file of the setting {setting!r} can't be read", where=path) from None
 
 
 def _said(error: Any) -> str:

@@ -10,7 +10,7 @@ import base64
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
@@ -316,10 +316,21 @@ class Start:
         bookmark = bookmarks.get(stream) if isinstance(bookmarks, dict) else None
         if not isinstance(bookmark, dict):
             return False, None
-        places = [place for place in bookmark.get("partitions", []) if isinstance(place, dict)] or [bookmark]
+        places = list(_places(bookmark)) or [bookmark]
         values: list[Any] = [place.get("replication_key_value") for place in places]
-        exactly = any("page" in place for place in places)
+        exactly = any("page" in place for place in places) or not {"pass", "days"}.isdisjoint(bookmark)
         try:
             return exactly, None if None in values else min(values)
         except TypeError:
             return exactly, None
+
+
+def _places(bookmark: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The bookmark of each partition: a list of them, as the SDK's taps have it, or by partition, as ours do."""
+    partitions = bookmark.get("partitions")
+    if isinstance(partitions, list):
+        yield from (place for place in partitions if isinstance(place, dict))
+    elif isinstance(partitions, dict):
+        for place in partitions.values():
+            own = place if isinstance(place, dict) else {"value": place}
+            yield {**own, "replication_key_value": own.get("value")}

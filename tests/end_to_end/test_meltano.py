@@ -13,6 +13,7 @@ import pytest
 import yaml
 from tests.daykeep.command import BIN, daykeep, environment
 
+import tap_declarations
 from target_archive.archive import Archive
 from target_archive.settings import Settings
 
@@ -61,7 +62,7 @@ def test_the_loaders_settings_are_those_of_the_target() -> None:
             assert setting["kind"] == kinds.get(declared.get("type"), "string")
 
 
-@pytest.mark.parametrize("tap", ["tap-sample", "tap-rest"])
+@pytest.mark.parametrize("tap", ["tap-rest", *(f"tap-{name}" for name in tap_declarations.names())])
 def test_an_extractors_settings_are_those_of_the_tap(tap: str) -> None:
     told = about(tap)
     plugin = plugins()[tap]
@@ -89,7 +90,9 @@ def test_meltano_runs_the_sample_into_an_archive_and_a_second_run_adds_nothing(t
         assert ended.returncode == 0, ended.stdout + ended.stderr
         archive = Archive(tmp_path / "archive", "tap-sample")
         counts.append({stream: archive.count(stream) for stream in archive.streams()})
+    assert counts[0].pop("requests") < counts[1].pop("requests")
     assert counts[0] == counts[1]
+    assert not archive.gaps("requests")
     assert counts[0]["weather"] == 26_115
     assert len(archive.days("weather")) == 364
     assert "not recorded" in daykeep("status", cwd=tmp_path).stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,26 +82,30 @@ class Run:
         return dict(claim)
 
 
-def run(
-    folder: Path,
-    server: Hostile,
-    declaration: str,
+def run(folder: Path, server: Hostile, declaration: str, **how: Any) -> Run:
+    """Runs all streams of a declaration, given without its `name` and `base_url`, against a server."""
+    file = folder / "api.yaml"
+    file.write_text(f"name: tap-test\nbase_url: {server.url}\n{textwrap.dedent(declaration)}")
+    return run_file(file, **how)
+
+
+def run_file(
+    file: Path,
     *,
     state: Any = None,
     settings: dict[str, Any] | None = None,
     clock: FastClock | None = None,
+    only: Sequence[str] = (),
     **options: Any,
 ) -> Run:
-    """Runs all streams of a declaration, given without its `name` and `base_url`, against a server."""
-    file = folder / "api.yaml"
-    file.write_text(f"name: tap-test\nbase_url: {server.url}\n{textwrap.dedent(declaration)}")
+    """Runs some or all streams of a declaration."""
     bound = load(file).bind(settings or {})
     clock, output, transport = clock or FastClock(), Collected(), Transport()
     known = State(state, now=clock.now(), secrets=bound.secrets)
     engine = Engine(bound, state=known, lane=RawLane(output), clock=clock, transport=transport, **options)
     error: TapError | Interrupted | None = None
     try:
-        engine.run(list(bound.streams.values()))
+        engine.run([stream for name, stream in bound.streams.items() if not only or name in only])
     except (TapError, Interrupted) as caught:
         error = caught
     finally:

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from tests.tap_rest.harness import json_api
 from tests.tap_rest.hostile import Hostile, response
+from tests.tap_rest.oauth_servers import npm_server
 from tests.tap_rest.test_engine import CURSOR, INCREMENTAL, OFFSET, ROWS, by_cursor, by_offset
 from tests.tap_rest.test_tap import config, declared, messages, status_of
 
 from tap_rest.engine.capture import ReplayClock
+from tap_rest.engine.har import LARGEST
 
 pytestmark = pytest.mark.usefixtures("clean_process")
 
@@ -34,6 +36,8 @@ def kept(folder: Path, kind: str) -> list[Path]:
     [(CURSOR, by_cursor), (OFFSET, by_offset), (INCREMENTAL.replace("ORDER", "ascending"), by_cursor)],
     ids=["cursor", "offset", "incremental"],
 )
+@pytest.mark.case("R002-16")
+@pytest.mark.case("R002-25")
 def test_a_replay_gives_the_same_bytes_without_a_network(
     streams: str, answer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,6 +52,7 @@ def test_a_replay_gives_the_same_bytes_without_a_network(
     assert run(capsys, config(declaration=file, replay=str(one))) == wanted
 
 
+@pytest.mark.case("R004-9")
 def test_bodies_are_kept_verbatim_and_metadata_beside_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     body = b'{ "items" : [ {"id": 1.10} ],\r\n "next":null}\n'
     with Hostile(lambda _: [response(body, headers=["X-Total: 1"])]) as server:
@@ -108,8 +113,11 @@ def test_a_damaged_or_missing_body_is_named(tmp_path: Path, capsys: pytest.Captu
         run(capsys, config(declaration=file, capture=str(tmp_path / "kept")))
     for body in kept(tmp_path / "kept", ".json.gz"):
         body.write_bytes(body.read_bytes()[:-9])
-    assert status_of(config(declaration=file, replay=str(tmp_path / "kept"))) == 1
-    assert "is damaged or gone in the capture" in capsys.readouterr().err
+    for har in ([], ["--har", str(tmp_path / "out.har")]):
+        assert status_of(config(declaration=file, replay=str(tmp_path / "kept")), *har) == 1
+        said = capsys.readouterr().err
+        assert "is damaged or gone in the capture" in said
+        assert "unexpected" not in said
 
 
 @pytest.mark.parametrize(
@@ -187,3 +195,69 @@ def test_token_requests_are_not_kept_and_not_replayed(tmp_path: Path, capsys: py
     for path in (tmp_path / "kept").rglob("*.*"):
         content = path.read_bytes() if path.is_file() else b""
         assert b"canary" not in (gzip.decompress(content) if path.suffix == ".gz" else content), path
+
+
+HAR_VALIDATOR = """
+import { readFileSync } from 'node:fs';
+import validator from 'har-validator';
+const har = JSON.parse(readFileSync('out.har', 'utf8'));
+validator.har(har).then(() => console.log('valid'), error => console.log(JSON.stringify(error.errors)));
+"""
+
+
+@pytest.mark.case("R000-22")
+def test_a_capture_becomes_a_har_file_with_an_entry_for_each_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tries, a fault, a body that is no text and one too large included; a replay gives the same file."""
+    whole = response(b'{"items":[{"id":1}],"next":"2 3"}', headers=["X-Twice: 1", "X-Twice: 2"])
+    large = response(b'{"items":[{"id":2,"t":"%s"}],"next":null}' % (b"x" * LARGEST))
+    answers = iter(
+        [whole[:-5], response(b"\xff\xfe", status="503 Slow"), response(b"", status="599 Odd"), whole, large]
+    )
+    args = ["--har", str(tmp_path / "out.har")]
+    with Hostile(lambda _: [next(answers)]) as server:
+        file = declared(
+            tmp_path, server.url, CURSOR.replace("path: /rows", "path: /rows\n    params: {a: 'b c', d: ''}")
+        )
+        wanted = run(capsys, config(declaration=file, capture=str(tmp_path / "kept")), *args)
+    found = json.loads((tmp_path / "out.har").read_text())
+    entries = found["log"]["entries"]
+    assert [entry["response"]["status"] for entry in entries] == [0, 503, 599, 200, 200]
+    assert entries[0]["response"]["_error"] == "closed the connection before the answer was whole"
+    assert (
+        entries[1]["response"]["content"] | {"text": "//4=", "encoding": "base64"} == entries[1]["response"]["content"]
+    )
+    assert entries[3]["response"]["content"]["text"] == '{"items":[{"id":1}],"next":"2 3"}'
+    assert "text" not in entries[4]["response"]["content"]
+    asked = [{"name": "a", "value": "b c"}, {"name": "d", "value": ""}, {"name": "cursor", "value": "2 3"}]
+    assert entries[4]["request"]["queryString"] == asked
+    assert [entry["_page"] for entry in entries] == [1, 1, 1, 1, 2]
+    assert len({entry["_id"] for entry in entries}) == 5
+    assert run(capsys, config(declaration=file, replay=str(tmp_path / "kept")), *args) == wanted
+    assert json.loads((tmp_path / "out.har").read_text()) == found
+    with npm_server(tmp_path, "har-validator", HAR_VALIDATOR) as said:
+        assert said == "valid"
+
+
+def test_a_har_file_is_made_of_what_was_captured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A POST with its body; of a run that asked for nothing it has no entry; without a capture there is none."""
+    streams = "limits: [{quota: 1000/s}]" + CURSOR.replace(
+        "path: /rows", "path: /rows\n    method: POST\n    body: {a: é}"
+    )
+    args = ["--har", str(tmp_path / "out.har")]
+    with json_api(lambda *_: {"items": [], "next": None}) as server:
+        file = declared(tmp_path, server.url, streams)
+        run(capsys, config(declaration=file, capture=str(tmp_path / "kept")), *args)
+        (entry,) = json.loads((tmp_path / "out.har").read_text())["log"]["entries"]
+        assert entry["request"]["postData"] == {"mimeType": "application/json", "text": '{"a":"é"}'}
+        assert entry["request"]["bodySize"] == 10
+        assert status_of(config(declaration=file), *args) == 2
+        assert "--har needs the setting `capture` or `replay`" in capsys.readouterr().err
+    nothing = streams.replace(
+        "primary_keys: [id]", "primary_keys: [id]\n    replication: {key: t, param: s, until_param: u}"
+    )
+    file = declared(tmp_path, "http://127.0.0.1:9", nothing)
+    dates = {"start_date": "2024-01-02T00:00:00Z", "end_date": "2024-01-01T00:00:00Z"}
+    run(capsys, config(declaration=file, capture=str(tmp_path / "kept"), **dates), *args)
+    assert json.loads((tmp_path / "out.har").read_text())["log"]["entries"] == []

@@ -85,7 +85,7 @@ def test_a_bookmark_never_moves_back(stream: BoundStream) -> None:
         (None, "2024-05-01T00:00:00Z"),
         ("2024-06-01T00:00:00Z", "2024-06-01T00:00:00Z"),
     ]:
-        state.complete(Unit(stream, NOW), Evidence(), bookmark)
+        state.complete(Unit(stream, NOW), Walk(stream), bookmark)
         assert state.value()["bookmarks"]["rows"]["replication_key_value"] == kept
     assert given["bookmarks"]["rows"]["replication_key_value"] == "2024-05-01T00:00:00Z"
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import tempfile
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import jsonschema  # type: ignore[import-untyped]
 import msgspec
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.tap_rest.examples import EXAMPLES, text_of
 
 import tap_declarations
 from tap_rest.errors import ConfigError, DeclarationError
 from tap_rest.formats.records import PathRecords, RootRecords
-from tap_rest.language import declaration as declaration_module
-from tap_rest.language.declaration import Bound, Declaration, language_schema, load
+from tap_rest.language.declaration import Bound, Declaration, load
 from tap_rest.language.paginators import CursorPaginator, LinkHeaderPaginator, OffsetPaginator
+from tap_rest.language.schema import language_schema, structs
 from tap_rest.language.yaml_source import read
+from tap_rest.tap import main
 
 BASE = "name: tap-x\nbase_url: https://x.test/api/\n"
 
@@ -45,12 +51,29 @@ def test_a_name_that_is_not_packaged_is_not_found() -> None:
         tap_declarations.path("../tap_rest/x")
 
 
-def test_the_committed_schema_is_current_and_accepts_the_packaged_declarations() -> None:
-    committed = Path(declaration_module.__file__).parent.with_name("declaration.schema.json")
-    current = json.dumps(language_schema(), indent=2, ensure_ascii=False) + "\n"
-    assert committed.read_text() == current, "write json.dumps(language_schema(), indent=2) to it"
+@pytest.mark.usefixtures("clean_process")
+def test_the_committed_schema_is_the_printed_one_and_accepts_the_packaged_declarations(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    committed = tap_declarations.path("sample").parent.with_name("tap_rest") / "declaration.schema.json"
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--schema"])
+    assert committed.read_text() == capsys.readouterr().out, f"run `tap-rest --schema > {committed}`"
     for name in tap_declarations.names():
         jsonschema.validate(read(tap_declarations.path(name)).data, language_schema())
+
+
+def test_the_schema_lets_a_stream_change_single_options(tmp_path: Path) -> None:
+    text = (
+        BASE + "replication: {key: at}\npaginator: {type: next_url, path: next}\nstreams:\n  a: {path: /a, records: a, "
+    )
+    validator = jsonschema.Draft202012Validator(language_schema())
+    for own in ("replication: {lookback: 1h}", "paginator: {max_pages: 5}"):
+        assert loaded(tmp_path, f"{text}{own}}}")
+        assert validator.is_valid(read(tmp_path / "x.yaml").data)
+    for wrong in ("replication: {key: at, lookback: 1}", "paginator: {type: next_ulr}", "pth: /b"):
+        (tmp_path / "x.yaml").write_text(f"{text}{wrong}}}")
+        assert not validator.is_valid(read(tmp_path / "x.yaml").data)
 
 
 def test_every_option_in_the_schema_is_described() -> None:
@@ -70,7 +93,7 @@ def test_no_union_mixes_text_with_a_pattern_and_a_container() -> None:
     def options(kind: Any) -> list[Any]:
         return [arg for inner in get_args(kind) for arg in options(inner)] if _is_union(kind) else [kind]
 
-    for struct in declaration_module._structs(Declaration):
+    for struct in structs(Declaration):
         for field in msgspec.structs.fields(struct):
             members = options(field.type)
             patterned = any(get_origin(member) is Annotated and get_args(member)[0] is str for member in members)
@@ -109,7 +132,7 @@ streams:
     path: no-slash
     records: {type: path}
     replication: {key: id, format: text, lookback: 1h}
-    for_each: {stream: repos}
+    foreach: {stream: repos, as: repo}
 """
 
 ANSWERS = [
@@ -137,11 +160,12 @@ ANSWERS = [
     (22, "a cursor needs param, into_header, into_body or next_path: where the token goes", ""),
     (24, "`no-slash` is not written as it must be at streams.ok.path", "for example /v1/items"),
     (25, "`path` is missing at streams.ok.records", ""),
-    (26, "a lookback needs a time", ""),
-    (27, "unknown key `for_each` at streams.ok.for_each", "known are body"),
+    (26, "need a time, not format: text", ""),
+    (27, "unknown key `foreach` at streams.ok.foreach", "did you mean `for_each`?"),
 ]
 
 
+@pytest.mark.case("trap:4.12")
 def test_all_mistakes_are_answered_at_once_with_line_path_and_hint(tmp_path: Path) -> None:
     with pytest.raises(DeclarationError) as caught:
         loaded(tmp_path, MISTAKES)
@@ -169,6 +193,12 @@ def test_all_mistakes_are_answered_at_once_with_line_path_and_hint(tmp_path: Pat
         ("streams: {a: {path: /a, records: $}}", "`name` is missing"),
         (BASE + "streams: {a: {path: /a, records: [x]}}", "does not fit"),
         (BASE + "paginator: {page_size: 5}\nstreams: {a: {path: /a, records: $}}", "`type` is missing at paginator"),
+        (BASE + "auth: {type: [a]}\nstreams: {a: {path: /a, records: $}}", "`['a']` is not a known type at auth.type"),
+        (BASE + "auth: {type: {a: 1}}\nstreams: {a: {path: /a, records: $}}", "is not a known type at auth.type"),
+        (
+            BASE + "settings: {a/b: {}}\nstreams: {a: {path: /a, records: $}}",
+            "`a/b` is not written as it must be at set",
+        ),
         (BASE + "settings: 5\nstreams: {a: {path: '/{settings.x}', records: $}}", "does not fit"),
         (BASE + "streams: {a: {path: '/{bookmark.__class__}', records: $}}", "is not there to put in"),
         (BASE + "streams: {a: {path: '/{{settings.x}}', records: $}}", "a brace"),
@@ -181,6 +211,44 @@ def test_a_file_that_is_no_declaration_is_answered(tmp_path: Path, text: str, sa
     assert "x.yaml:" in str(caught.value)
 
 
+WORDS = st.sampled_from(
+    ["", "x", "type", "stream", "$", "a.*", "{", "{settings.x}", "{bookmark|%}", None, True, 0, -1.5]
+)
+JUNK = st.recursive(
+    WORDS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text("a/:"), inner, max_size=2)
+)
+
+
+def spots(part: Any) -> Iterator[tuple[Any, Any]]:
+    """Everything in a file that can be replaced."""
+    for key, value in part.items() if isinstance(part, dict) else enumerate(part):
+        yield part, key
+        if isinstance(value, dict | list):
+            yield from spots(value)
+
+
+@given(st.sampled_from(sorted(EXAMPLES)), st.data(), JUNK)
+def test_whatever_stands_in_a_file_it_is_a_declaration_or_a_mistake_with_its_line(
+    key: str, data: st.DataObject, junk: Any
+) -> None:
+    whole = yaml.safe_load(text_of(key))
+    part, name = data.draw(st.sampled_from(list(spots(whole))))
+    part[name] = junk
+    places = [""]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            loaded(Path(folder), yaml.safe_dump(whole))
+        except DeclarationError as error:
+            places = [mistake.where.removeprefix(f"{folder}/x.yaml:") for mistake in error.mistakes]
+    assert places == [""] or all(place.isdecimal() for place in places)
+
+
+def test_a_default_that_only_a_stream_can_not_have_is_answered_there(tmp_path: Path) -> None:
+    with pytest.raises(DeclarationError, match=r"x\.yaml:4: .* at streams\.a\.records"):
+        loaded(tmp_path, BASE + "records: null\nstreams: {a: {path: /a}}")
+
+
+@pytest.mark.case("trap:3.7")
 def test_defaults_are_merged_into_streams_key_by_key(tmp_path: Path) -> None:
     text = (
         BASE
@@ -250,7 +318,7 @@ def test_settings_are_put_in_and_the_bookmark_comes_with_the_unit(tmp_path: Path
     assert stream.request().full_url == "https://x.test/api/orgs/my%20org/a%3Fb/repos?size=50&x=0.5"
     assert stream.request(start="2023-11-14T22:13:20Z").param("since") == "1700000000"
     assert stream.request().headers == (("X-Version", "2022-11-28"),)
-    assert stream.include == {"org": b'"my org/a?b"'}
+    assert stream.include() == {"org": b'"my org/a?b"'}
     assert stream.declared.paginator == CursorPaginator(path="next", next_path="/more/{cursor}")
     assert api.check is not None
     assert api.check.full_url == "https://x.test/api/orgs/my%20org/a%3Fb"
@@ -281,6 +349,7 @@ def test_a_value_is_put_in_once_whatever_it_holds(tmp_path: Path) -> None:
         ({"org": "o", "token": "t\r\nX-Evil: 1"}, "`token` holds a line break"),
     ],
 )
+@pytest.mark.case("trap:4.5")
 def test_a_setting_that_can_not_be_used_is_named_without_its_value(
     tmp_path: Path, settings: dict[str, Any], said: str
 ) -> None:
@@ -336,12 +405,14 @@ def test_start_and_end_are_written_as_the_api_wants_them(tmp_path: Path, form: s
     assert stream.request().params == ()
 
 
+@pytest.mark.case("trap:4.5")
 def test_a_bookmark_that_is_no_time_is_an_error_and_not_an_empty_parameter(tmp_path: Path) -> None:
     stream = bound(tmp_path, REPLICATED.replace("FORMAT", "iso")).streams["rows"]
     with pytest.raises(ConfigError, match="'abc' is not a time"):
         stream.request(start="abc")
 
 
+@pytest.mark.case("trap:3.15")
 def test_the_schema_of_a_stream_is_open_and_carries_the_hints(tmp_path: Path) -> None:
     schema = loaded(tmp_path, REPLICATED.replace("FORMAT", "iso")).streams["rows"].json_schema()
     assert schema["additionalProperties"] is True

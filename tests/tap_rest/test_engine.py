@@ -13,7 +13,9 @@ import pytest
 from tests.tap_rest.harness import NOW, FastClock, Run, json_api, run
 from tests.tap_rest.hostile import Hostile, framed, payload, response
 
-from tap_rest.engine.engine import STALE_TRIES, TRIES, RunAborted, RunIncomplete
+from tap_rest.engine.engine import RunIncomplete
+from tap_rest.engine.reader import STALE_TRIES
+from tap_rest.engine.sending import TRIES, RunAborted
 from tap_rest.engine.signals import Interrupted
 from tap_rest.errors import CredentialsRefused, Postponed
 from tap_rest.limits.breaker import BLOCKS
@@ -61,6 +63,7 @@ def ids(result: Run) -> list[int]:
     return [record["id"] for record in result.records()]
 
 
+@pytest.mark.case("trap:2.float64-ids")
 def test_a_record_is_written_as_the_api_wrote_it(tmp_path: Path) -> None:
     odd = b'{"id": 123456789012345678901234567890, "price":1.10,"b":1.10,"b":"\\u00fc\\ud800/\\/" , "z":-0.0}'
     with Hostile(lambda _: [response(b'{"items":[' + odd + b', {"id":2}]}')]) as server:
@@ -71,6 +74,8 @@ def test_a_record_is_written_as_the_api_wrote_it(tmp_path: Path) -> None:
     assert [message["type"] for message in result.messages] == ["SCHEMA", "RECORD", "RECORD", "STATE"]
 
 
+@pytest.mark.case("trap:1.b")
+@pytest.mark.case("R002-1")
 def test_each_page_is_followed_by_a_state_and_the_last_by_a_claim(tmp_path: Path) -> None:
     with json_api(by_offset) as server:
         result = run(tmp_path, server, OFFSET)
@@ -107,6 +112,8 @@ def test_records_that_are_in_the_body_twice_hide_nothing_around_them(
 
 
 @pytest.mark.parametrize(("declaration", "answer"), [(OFFSET, by_offset), (CURSOR, by_cursor)])
+@pytest.mark.case("trap:3.11")
+@pytest.mark.case("R004-1")
 def test_from_every_state_the_rest_is_read_and_nothing_else(tmp_path: Path, declaration: str, answer: Any) -> None:
     with json_api(answer) as server:
         whole = run(tmp_path, server, declaration)
@@ -169,6 +176,7 @@ def test_a_cursor_that_the_server_no_longer_knows_starts_the_unit_again(tmp_path
 
 @pytest.mark.case("C10")
 @pytest.mark.parametrize("period", [1, 2, 3, 7, 50])
+@pytest.mark.case("R002-4")
 def test_a_circle_of_cursors_ends_the_stream_loudly(tmp_path: Path, period: int) -> None:
     def circle(_: str, params: dict[str, str]) -> Any:
         at = int(params.get("cursor", 0))
@@ -184,6 +192,8 @@ def test_a_circle_of_cursors_ends_the_stream_loudly(tmp_path: Path, period: int)
 
 
 @pytest.mark.case("C10")
+@pytest.mark.case("trap:3.7")
+@pytest.mark.case("R002-4")
 def test_a_server_that_ignores_the_page_parameter_ends_the_stream_loudly(tmp_path: Path) -> None:
     with json_api(lambda *_: {"items": ROWS[:10], "next": f"n{len(server.seen)}"}) as server:
         result = run(tmp_path, server, CURSOR)
@@ -217,6 +227,7 @@ def test_a_stale_page_is_asked_again(tmp_path: Path, *, whole_page: bool, resume
 
 @pytest.mark.case("C12")
 @pytest.mark.case("C13")
+@pytest.mark.case("R002-3")
 def test_rows_missing_from_the_total_are_read_again(tmp_path: Path) -> None:
     asked: Counter[str] = Counter()
 
@@ -251,6 +262,7 @@ def test_a_total_that_is_never_reached_is_partial(tmp_path: Path, rows: list[Any
     assert result.states[-1]["bookmarks"] == {}
 
 
+@pytest.mark.case("trap:4.2")
 def test_a_server_that_caps_its_pages_is_read_to_its_end(tmp_path: Path) -> None:
     with json_api(lambda path, params: by_offset(path, {**params, "limit": "3"})) as server:
         result = run(tmp_path, server, OFFSET)
@@ -285,6 +297,8 @@ def test_max_pages_ends_a_unit_without_confirming_it(tmp_path: Path) -> None:
         b'{"items":[{"id":"\xff"}]}',
     ],
 )
+@pytest.mark.case("trap:2.exceptions-become-nothing")
+@pytest.mark.case("trap:2.json-errors-ignored")
 def test_no_other_body_is_an_empty_page(tmp_path: Path, body: bytes) -> None:
     with Hostile(lambda _: [response(body)]) as server:
         result = run(tmp_path, server, CURSOR)
@@ -297,6 +311,7 @@ def test_no_other_body_is_an_empty_page(tmp_path: Path, body: bytes) -> None:
 @pytest.mark.case("C2")
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+@pytest.mark.case("R002-27")
 def test_whatever_is_cut_off_no_record_is_lost(tmp_path: Path, framing: str, encoding: str) -> None:
     """Each page is cut somewhere else the first time it is asked for."""
     asked: Counter[str] = Counter()
@@ -318,6 +333,8 @@ def test_whatever_is_cut_off_no_record_is_lost(tmp_path: Path, framing: str, enc
 
 
 @pytest.mark.case("C30")
+@pytest.mark.case("R002-18")
+@pytest.mark.case("R003-22")
 def test_one_failing_stream_stops_no_other_and_keeps_its_bookmark(tmp_path: Path) -> None:
     two = OFFSET + INCREMENTAL.replace("streams:\n", "").replace("rows:", "broken:").replace("/rows", "/broken")
     bookmark = {"replication_key": "t", "replication_key_value": "2023-01-01T00:00:00Z"}
@@ -338,6 +355,7 @@ def test_one_failing_stream_stops_no_other_and_keeps_its_bookmark(tmp_path: Path
 
 @pytest.mark.case("R002-24")
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found"])
+@pytest.mark.case("trap:2.4xx-hot-loop")
 def test_a_refusal_is_asked_for_once(tmp_path: Path, status: str) -> None:
     with Hostile(lambda _: [response(b'{"message":"no"}', status=status)]) as server:
         result = run(tmp_path, server, CURSOR)
@@ -363,6 +381,8 @@ def test_abort_ends_the_whole_run(tmp_path: Path) -> None:
     assert len(server.seen) == 1
 
 
+@pytest.mark.case("trap:2.5xx-never-retried")
+@pytest.mark.case("R000-18")
 def test_a_server_error_is_asked_again_with_growing_pauses_then_given_up(tmp_path: Path) -> None:
     with Hostile(lambda _: [response(b"", status="500 Oops")]) as server:
         result = run(tmp_path, server, "limits: [{quota: 1000/s}]\n" + CURSOR)
@@ -390,6 +410,8 @@ def test_retry_after_is_waited_for_and_is_no_failed_try(tmp_path: Path) -> None:
 @pytest.mark.case("R004-10")
 @pytest.mark.parametrize("headers", [["Retry-After: 99999"], ["Retry-After: 300"], []])
 @pytest.mark.parametrize("status", ["429 Slow", "503 Busy"])
+@pytest.mark.case("trap:2.429-without-retry-after")
+@pytest.mark.case("trap:2.backoff-shorter-than-the-limit")
 def test_limits_without_end_postpone_the_run_with_its_state(tmp_path: Path, headers: list[str], status: str) -> None:
     def busy(path: str, params: dict[str, str]) -> Any:
         if params.get("cursor") == "50":
@@ -426,6 +448,7 @@ def test_a_link_to_another_origin_is_not_followed(tmp_path: Path, link: str) -> 
 
 @pytest.mark.case("X4")
 @pytest.mark.case("R004-14")
+@pytest.mark.case("trap:2.token-in-urls")
 def test_no_credential_gets_into_state_or_errors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The server echoes the key in its links, in the body's cursor and in its error message."""
     declaration = """
@@ -457,6 +480,7 @@ def test_no_credential_gets_into_state_or_errors(tmp_path: Path, caplog: pytest.
 
 
 @pytest.mark.case("R000-25")
+@pytest.mark.case("trap:3.1")
 def test_a_signal_lets_the_page_be_finished_and_its_state_be_written(tmp_path: Path) -> None:
     clock = FastClock()
 
@@ -491,6 +515,9 @@ ASCENDING = INCREMENTAL.replace("ORDER", "ascending")
 
 
 @pytest.mark.case("C26")
+@pytest.mark.case("trap:2.since-never-used")
+@pytest.mark.case("trap:2.millisecond-skips-ties")
+@pytest.mark.case("trap:3.4")
 def test_the_bookmark_is_asked_for_inclusively_and_moves_when_the_unit_is_complete(tmp_path: Path) -> None:
     with json_api(since(ROWS[:55])) as server:
         first = run(tmp_path, server, ASCENDING)
@@ -512,6 +539,7 @@ def test_lookback_reads_that_much_again(tmp_path: Path) -> None:
     assert ids(result) == list(range(30, 100))
 
 
+@pytest.mark.case("R003-18")
 def test_start_and_end_date_bound_a_stream_without_a_bookmark(tmp_path: Path) -> None:
     with json_api(since(ROWS)) as server:
         result = run(tmp_path, server, ASCENDING, start_date=ROWS[20]["t"], end_date=ROWS[40]["t"])
@@ -564,6 +592,7 @@ def test_a_record_without_a_replication_key_is_kept_and_counted(tmp_path: Path) 
 
 
 @pytest.mark.case("C25")
+@pytest.mark.case("trap:3.9")
 def test_a_record_from_the_future_does_not_drag_the_bookmark_along(tmp_path: Path) -> None:
     rows = [*ROWS[:5], {"id": 5, "t": "2099-01-01T00:00:00Z"}]
     with json_api(since(rows)) as server:
@@ -622,3 +651,67 @@ def test_declared_members_are_included_where_they_are_absent(tmp_path: Path) -> 
     with Hostile(lambda _: [response(b'{"items":[{"id":1},{"id":2,"source":"own"}]}')]) as server:
         result = run(tmp_path, server, CURSOR + "    include: {source: test}\n")
     assert result.records() == [{"source": "test", "id": 1}, {"id": 2, "source": "own"}]
+
+
+@pytest.mark.case("R002-30")
+def test_an_api_that_announces_its_end_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def ending(path: str, params: dict[str, str]) -> Any:
+        body = json.dumps(by_cursor(path, params)).encode()
+        return response(body, headers=["Sunset: Sat, 31 Dec 2027 23:59:59 GMT", "Deprecation: true"])
+
+    with json_api(ending) as server:
+        result = run(tmp_path, server, CURSOR)
+    assert result.error is None
+    warnings = str(result.claim("rows")["evidence"]["warnings"])
+    assert "sunset: Sat, 31 Dec 2027" in warnings
+    assert "deprecation: true" in warnings
+    assert caplog.text.count("sunset:") == 1
+
+
+@pytest.mark.case("C22")
+@pytest.mark.parametrize(
+    ("date", "said"),
+    [
+        ("Fri, 15 Jan 2027 07:50:00 GMT", "600 s ahead of"),
+        ("Fri, 15 Jan 2027 08:05:00 GMT", "300 s behind"),
+        ("Fri, 15 Jan 2027 08:00:30 GMT", ""),
+    ],
+)
+def test_clocks_that_are_apart_are_told(tmp_path: Path, date: str, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    with json_api(lambda *_: response(b'{"items":[]}', headers=[f"Date: {date}"])) as server:
+        run(tmp_path, server, CURSOR)
+    assert ("clock is" in caplog.text) == bool(said)
+    assert said in caplog.text
+
+
+@pytest.mark.case("C11")
+@pytest.mark.parametrize(
+    ("rows", "said"), [([], "pages in a row are empty"), (ROWS[:10], "the same pages come again and again")]
+)
+def test_a_server_that_never_ends_is_left(tmp_path: Path, rows: list[Any], said: str) -> None:
+    """Ever new cursors, with nothing on the pages or with two pages in turns."""
+
+    def endless(_: str, params: dict[str, str]) -> Any:
+        number = int(params.get("cursor", 0))
+        return {"items": rows[:5] if number % 2 else rows[5:], "next": str(number + 1)}
+
+    with json_api(endless) as server:
+        result = run(tmp_path, server, "limits: [{quota: 100000/s}]" + CURSOR)
+        assert isinstance(result.error, RunIncomplete)
+        assert len(server.seen) <= 1001
+    assert said in result.claim("rows")["evidence"]["reason"]
+
+
+@pytest.mark.case("R002-29")
+def test_those_who_fail_together_come_back_apart(tmp_path: Path) -> None:
+    failed: Counter[int] = Counter()
+
+    def once(path: str, params: dict[str, str]) -> Any:
+        failed[number] += 1
+        return response(b"busy", status="503 Busy") if failed[number] == 1 else by_cursor(path, params)
+
+    waits = []
+    with json_api(once) as server:
+        for number in range(40):  # noqa: B007 - the server looks at it
+            waits.append(run(tmp_path, server, "limits: [{quota: 100000/s}]" + CURSOR).clock.waits[0])  # noqa: PERF401
+    assert max(Counter(int(wait * 10) for wait in waits).values()) <= 0.3 * len(waits)

@@ -84,6 +84,7 @@ def test_a_stream_that_is_not_there_is_answered_with_one_that_is(
     assert not sample.requests
 
 
+@pytest.mark.case("R002-11")
 def test_a_quick_look_takes_the_first_records_of_the_named_streams(
     sample: SampleServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from tap_rest.engine.messages import record_lines, schema_line, state_line, time
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
+@pytest.mark.case("trap:2.jsonl-of-arrays")
 def test_each_record_is_a_line_and_what_follows_comes_last(count: int) -> None:
     records = [b'{"a":%d}' % number for number in range(count)]
     lines = record_lines('a"b', records, 0.5, b"then\n")

@@ -1,10 +1,10 @@
-"""A contract for every paginator in the union, and tables of (request, page) → next request."""
+"""Tables of (request, page) → next request; what holds for every paginator is in test_contracts.py."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import pytest
@@ -37,72 +37,6 @@ def page(
     return Page(request, 200, headers, body, request.url, [json.dumps(row).encode() for row in found])
 
 
-EXAMPLES: dict[type[Any], tuple[Paginator, Page, Page]] = {
-    # options, a page that is followed by another, the last page
-    SinglePagePaginator: (SinglePagePaginator(), page(), page(0)),
-    OffsetPaginator: (OffsetPaginator(page_size=2, total="total"), page(2, {"total": 3}), page(0, {"total": 0})),
-    PageNumberPaginator: (PageNumberPaginator(page_size=2, size_param="n"), page(), page(0)),
-    CursorPaginator: (CursorPaginator(path="next", param="cursor"), page(2, {"next": "c"}), page(0, {"next": None})),
-    KeysetPaginator: (KeysetPaginator(field="id", param="after", inclusive=False, page_size=2), page(), page(0)),
-    LinkHeaderPaginator: (LinkHeaderPaginator(), page(2, link='</v1/rows?page=2>; rel="next"'), page(0)),
-    NextUrlPaginator: (NextUrlPaginator(path="next"), page(2, {"next": "/v1/rows?page=2"}), page(0)),
-}
-
-
-@pytest.mark.parametrize("kind", get_args(Paginator), ids=lambda kind: kind.__name__)
-class TestContract:
-    def test_has_an_example(self, kind: type[Paginator]) -> None:
-        assert kind in EXAMPLES, f"add a row for {kind.__name__} to EXAMPLES"
-
-    def test_is_pure(self, kind: type[Paginator]) -> None:
-        paginator, middle, _ = EXAMPLES[kind]
-        before = msgspec.json.encode(START)
-        first = paginator.first(START)
-        assert paginator.first(START) == first
-        assert paginator.next(first, middle) == paginator.next(first, middle)
-        assert msgspec.json.encode(START) == before
-
-    def test_goes_on_and_ends_on_an_empty_last_page(self, kind: type[Paginator]) -> None:
-        paginator, middle, last = EXAMPLES[kind]
-        first = paginator.first(START)
-        following = paginator.next(first, middle)
-        if kind is not SinglePagePaginator:
-            assert isinstance(following, Request)
-            assert following.fingerprint() != first.fingerprint()
-        assert paginator.next(first, last) == End(last_reason(kind))
-
-    def test_survives_a_round_trip_of_its_options(self, kind: type[Paginator]) -> None:
-        paginator = EXAMPLES[kind][0]
-        assert msgspec.json.decode(msgspec.json.encode(paginator), type=Paginator) == paginator
-
-    def test_refuses_unknown_options(self, kind: type[Paginator]) -> None:
-        options = {**msgspec.to_builtins(EXAMPLES[kind][0]), "pagesize": 1}
-        with pytest.raises(msgspec.ValidationError, match="unknown field"):
-            msgspec.convert(options, Paginator)
-
-    def test_a_flag_that_says_no_more_ends(self, kind: type[Paginator]) -> None:
-        paginator = msgspec.structs.replace(EXAMPLES[kind][0], has_more="more")
-        assert paginator.next(paginator.first(START), page(2, {"more": False, "next": "/x", "total": 9})) == End("flag")
-
-    def test_a_flag_that_says_more_makes_an_end_incomplete(self, kind: type[Paginator]) -> None:
-        paginator = msgspec.structs.replace(EXAMPLES[kind][0], has_more="more")
-        found = paginator.next(paginator.first(START), page(0, {"more": True, "total": 0}))
-        assert isinstance(found, End)
-        assert not found.complete
-
-    @pytest.mark.case("C1")
-    def test_a_flag_that_is_not_there_is_an_error(self, kind: type[Paginator]) -> None:
-        paginator = msgspec.structs.replace(EXAMPLES[kind][0], has_more="more")
-        with pytest.raises(UnexpectedPage, match="no flag at more"):
-            paginator.next(paginator.first(START), page())
-
-
-def last_reason(kind: type[Any]) -> str:
-    if kind in (SinglePagePaginator, OffsetPaginator):
-        return "single_page" if kind is SinglePagePaginator else "total_reached"
-    return "empty_page" if kind in (PageNumberPaginator, KeysetPaginator) else "no_next"
-
-
 def params(found: Request | End) -> dict[str, str]:
     assert isinstance(found, Request)
     return dict(found.params)
@@ -130,6 +64,9 @@ def test_offset_steps_by_what_came_since_a_server_may_cap_its_pages() -> None:
         ({}, 0, 4, {}, None),
     ],
 )
+@pytest.mark.case("trap:2.short-page-is-the-end")
+@pytest.mark.case("trap:1.c")
+@pytest.mark.case("trap:3.3")
 def test_offset_ends(options: dict[str, Any], offset: int, rows: int, around: dict[str, Any], end: End | None) -> None:
     paginator = OffsetPaginator(page_size=5, **options)
     found = paginator.next(START.with_params(offset=offset), page(rows, around))
@@ -176,6 +113,7 @@ def test_a_cursor_can_come_from_a_header_and_go_into_a_body() -> None:
 
 
 @pytest.mark.parametrize("token", [None, "", False])
+@pytest.mark.case("trap:2.paging-absent")
 def test_no_token_is_the_end(token: Any) -> None:
     assert CursorPaginator(path="next", param="c").next(START, page(5, {"next": token})) == End("no_next")
 
@@ -222,6 +160,8 @@ def keys(*values: Any) -> list[dict[str, Any]]:
         (False, None, (), End("empty_page")),
     ],
 )
+@pytest.mark.case("trap:2.keyset-ties")
+@pytest.mark.case("trap:3.4")
 def test_keyset_never_skips_ties_and_never_loops(
     inclusive: bool, asked: str | None, values: tuple[Any, ...], found: Any
 ) -> None:
@@ -283,6 +223,7 @@ def test_keyset_walks_a_real_table_with_ties(inclusive: bool, values: list[int])
         ('<>; rel="next"', ""),
     ],
 )
+@pytest.mark.case("trap:2.link-commas")
 def test_a_link_header_is_read_as_rfc_8288_says(header: str, target: str | None) -> None:
     assert links(header).get("next") == target
 
@@ -303,10 +244,13 @@ def test_a_link_is_followed_as_the_server_wrote_it(target: str, url: str) -> Non
 
 @pytest.mark.case("X1")
 def test_a_link_that_is_no_url_is_an_error() -> None:
-    with pytest.raises(UnexpectedPage, match="not a URL"):
+    with pytest.raises(UnexpectedPage, match="is not an http"):
         NextUrlPaginator(path="next").next(START, page(2, {"next": "http://[::1"}))
 
 
+@pytest.mark.case("trap:3.6")
+@pytest.mark.case("trap:4.3")
+@pytest.mark.case("trap:1.c")
 def test_an_empty_page_with_a_next_link_is_not_the_end() -> None:
     assert isinstance(LinkHeaderPaginator().next(START, page(0, link="<?page=2>; rel=next")), Request)
     assert isinstance(NextUrlPaginator(path="next").next(START, page(0, {"next": "?page=2"})), Request)
@@ -326,6 +270,8 @@ def test_an_empty_page_with_a_next_link_is_not_the_end() -> None:
         (page(2, {"next": None, "has_more": False, "total": 2}), None),
     ],
 )
+@pytest.mark.case("trap:4.1")
+@pytest.mark.case("trap:1.k")
 def test_a_forgotten_paginator_is_noticed(answer: Page, sign: str | None) -> None:
     found = SinglePagePaginator().next(answer.request, answer)
     assert isinstance(found, End)

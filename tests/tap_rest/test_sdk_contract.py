@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from singer_sdk import Stream, Tap
+from singer_sdk.logging import ConsoleFormatter, StructuredFormatter
 from singer_sdk.plugin_base import JSONSchemaValidator, PluginBase, SingerCommand, _ConfigInput
 from singer_sdk.singerlib.encoding.simple import SimpleSingerWriter
 from singer_sdk.singerlib.json import deserialize_json
@@ -57,6 +60,9 @@ def test_the_names_that_are_imported_mean_what_they_did() -> None:
     assert _ConfigInput(config={"a": 1}, parse_env=True).config == {"a": 1}
     assert CliTestOptionValue.All.value == "all"
     assert str(deserialize_json(b'{"a":1.10}')["a"]) == "1.10"
+    line = StructuredFormatter(defaults={"app_name": "tap"}).format(logging.makeLogRecord({"msg": "said", "page": 1}))
+    assert {"app_name": "tap", "message": "said", "extra": {"page": 1}}.items() <= json.loads(line).items()
+    assert issubclass(ConsoleFormatter, logging.Formatter)
     assert next(iter(JSONSchemaValidator({"type": "object"}).iter_errors(1))).validator == "type"
 
 

@@ -121,6 +121,7 @@ def test_try_out_writes_one_record_of_each_stream(sample: SampleServer, capsys: 
 @pytest.mark.parametrize(
     "args", [["--help"], ["--version"], ["--about"], ["--about", "--format=json"], ["--test=schema"]]
 )
+@pytest.mark.case("trap:3.13")
 def test_what_needs_no_request_makes_none(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     def never(_: Any) -> Any:
         raise AssertionError
@@ -148,7 +149,7 @@ def test_defaults_are_asked_for_when_a_sync_begins_and_the_config_wins(
     with pytest.raises(SystemExit) as ended:
         tap.cli.main([config(token=TOKEN, faults="x"), "--test"])
     assert ended.value.code in (0, None)
-    assert seen == [{"token": TOKEN, "faults": "x", "max_wait": 3600, "trust_env": False}]
+    assert seen == [{"token": TOKEN, "faults": "x", "max_wait": 3600, "request_log": False, "trust_env": False}]
     assert len(capsys.readouterr().out.splitlines()) == 8
 
 
@@ -219,6 +220,8 @@ def test_a_wrong_token_is_told_once(sample: SampleServer, capsys: pytest.Capture
 
 
 @pytest.mark.case("X4")
+@pytest.mark.case("trap:2.log-keeps-authorization")
+@pytest.mark.case("trap:3.14")
 def test_no_log_shows_a_credential(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +292,8 @@ def test_an_unreachable_host_is_told_once(tmp_path: Path) -> None:
 @pytest.mark.case("A4")
 @pytest.mark.case("B14")
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.case("trap:3.1")
+@pytest.mark.case("R000-25")
 def test_a_signal_ends_the_run_after_a_whole_page(signum: int, sample: SampleServer, tmp_path: Path) -> None:
     """Also while a write is blocked, since nobody reads until the signal is there."""
     process = started(sample_config(sample))
@@ -334,6 +339,7 @@ def test_a_second_signal_ends_at_once(sample: SampleServer) -> None:
 
 @pytest.mark.case("B3")
 @pytest.mark.parametrize("waiting", [False, True])
+@pytest.mark.case("trap:2.write-errors-only-logged")
 def test_a_target_that_went_away_ends_the_run_in_time(tmp_path: Path, *, waiting: bool) -> None:
     """While it writes, and while it waits for a limit."""
 
@@ -360,6 +366,7 @@ def test_a_target_that_went_away_ends_the_run_in_time(tmp_path: Path, *, waiting
 
 
 @pytest.mark.case("B13")
+@pytest.mark.case("R000-14")
 def test_nothing_else_gets_on_stdout(sample: SampleServer) -> None:
     """Prints of Python and of C land on stderr while a sync runs."""
     code = f"""
@@ -370,10 +377,10 @@ def test_nothing_else_gets_on_stdout(sample: SampleServer) -> None:
             while True:
                 print("noise", flush=True); os.write(1, b"noise"); time.sleep(0.001)
         class Noisy(engine.Engine):
-            def run(self, streams):
+            def run(self, streams, **how):
                 threading.Thread(target=noise, daemon=True).start()
                 time.sleep(0.05)
-                super().run(streams)
+                super().run(streams, **how)
                 os._exit(0)
         import tap_rest.tap
         tap_rest.tap.Engine = Noisy
@@ -386,6 +393,7 @@ def test_nothing_else_gets_on_stdout(sample: SampleServer) -> None:
 
 @pytest.mark.case("A1")
 @pytest.mark.case("P9")
+@pytest.mark.case("R004-1")
 def test_a_killed_run_repeats_at_most_a_page(sample: SampleServer, tmp_path: Path) -> None:
     """SIGKILL at random moments, over and over, each time restarted from the last whole STATE line."""
     seed = int(os.environ.get("SEED", "7"))

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import secrets
+import zlib
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,9 +27,10 @@ from isal import igzip
 
 from tap_rest.auth.auth import Auth
 from tap_rest.auth.flow import AuthKind, Fetched, Flow, Tokens
+from tap_rest.engine.attempts import about
 from tap_rest.engine.messages import timestamp
 from tap_rest.engine.signals import Waiter
-from tap_rest.engine.transport import Sender, TransportError, current_stream
+from tap_rest.engine.transport import Sender, TransportError
 from tap_rest.errors import ConfigError, TapError
 from tap_rest.language.declaration import Bound
 from tap_rest.language.vocabulary import Timeouts
@@ -92,12 +94,16 @@ class Capture:
         folder: Takes the files.
         clock: Is told when an answer has come.
         redactor: Knows the secrets.
+
+    Attributes:
+        run: The file of the run; None as long as nothing was asked.
     """
 
     def __init__(self, inner: Sender, folder: Path, clock: CaptureClock, redactor: Redactor) -> None:
         self._inner, self._folder, self._clock, self._redactor = inner, folder, clock, redactor
-        self._run, self._started = secrets.token_hex(4), clock.now()
+        self._id, self._started = secrets.token_hex(4), clock.now()
         self._list: TextIO | None = None
+        self.run: Path | None = None
 
     def close(self) -> None:
         self._inner.close()
@@ -110,51 +116,62 @@ class Capture:
             page = self._inner.send(request, signed, timeouts)
             self._clock.tick()
             return page
+        began = self._clock.monotonic()
         try:
             page = self._inner.send(request, signed, timeouts)
         except TransportError as fault:
             self._clock.tick()
-            problem = self._redactor.text(fault.problem)
-            self._note(request, {"fault": {"kind": fault.kind, "problem": problem, "hint": fault.hint}})
+            told = {"kind": fault.kind, "problem": self._redactor.text(fault.problem), "hint": fault.hint}
+            self._note(request, began, {"fault": told | {"asked": self._asked(request)}})
             raise
         self._clock.tick()
-        self._note(request, self._kept(request, page))
+        self._note(request, began, self._kept(request, page))
         return page
 
-    def _kept(self, request: Request, page: Page) -> dict[str, str]:
+    def _asked(self, request: Request) -> dict[str, Any]:
         hide = self._redactor
-        body = hide.values(page.body.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+        return {
+            "method": request.method,
+            "url": hide.text(request.full_url),
+            "headers": hide.headers(dict(request.headers)),
+            "body": hide.text(request.body),
+        }
+
+    def _kept(self, request: Request, page: Page) -> dict[str, str]:
+        hide, came = self._redactor, page.whole()
+        body = hide.values(came.decode(errors="surrogateescape")).encode(errors="surrogateescape")
         meta = {
-            "request": {
-                "method": request.method,
-                "url": hide.text(request.full_url),
-                "headers": hide.headers(dict(request.headers)),
-                "body": hide.text(request.body),
-            },
+            "request": self._asked(request),
             "status": page.status,
             "url": hide.text(page.url),
             # A cursor in a link may well be called `token`: by its name alone it is not taken for a secret there.
             "headers": hide.headers(page.headers) | {k: hide.values(v) for k, v in page.headers.items() if k == "link"},
-            "masked": body != page.body,
+            "masked": body != came,
         }
         text = json.dumps(meta, ensure_ascii=False, indent=1, sort_keys=True).encode(errors="surrogateescape")
         day = timestamp(self._clock.now())[:10]
-        name = f"{current_stream.get()}/{day}/{self._run}/{_print_of(request, hide)}-{_sha256(body)[:16]}"
+        name = f"{_stream()}/{day}/{self._id}/{_print_of(request, hide)}-{_sha256(body)[:16]}"
         found = {"body": f"{name}.json.gz", "meta": f"{name}.{_sha256(text)[:8]}.meta.json"}
         _write_once(self._folder / found["body"], igzip.compress(body, mtime=0))
         _write_once(self._folder / found["meta"], text)
         return found
 
-    def _note(self, request: Request, found: Mapping[str, Any]) -> None:
+    def _note(self, request: Request, began: float, found: Mapping[str, Any]) -> None:
+        ms = round((self._clock.monotonic() - began) * 1000, 1)
         if self._list is None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            name = f"run-{timestamp(self._started)[:19].replace(':', '')}Z-{self._run}.jsonl"
-            self._list = (self._folder / name).open("x", encoding="utf-8")
+            name = f"run-{timestamp(self._started)[:19].replace(':', '')}Z-{self._id}.jsonl"
+            self.run = self._folder / name
+            self._list = self.run.open("x", encoding="utf-8")
             _sync_folder(self._folder)
             self._list.write(json.dumps({"started": self._started}) + "\n")
         line = {
             "time": self._clock.now(),
-            "stream": current_stream.get(),
+            "ms": ms,
+            "stream": _stream(),
+            "partition": about.get().get("partition"),
+            "page": about.get().get("page"),
+            "id": about.get().get("request"),
             "request": _print_of(request, self._redactor),
         }
         self._list.write(json.dumps({**line, **found}) + "\n")
@@ -168,16 +185,17 @@ class Replay:
     Args:
         place: The file of the run, or a folder of captures, whose latest run is meant.
         redactor: Knows the secrets.
-        reader: For the clock, see Waiter.
+        clock: Is set to the times of the captured run.
 
     Attributes:
-        clock: Tells the times of the captured run.
+        run: The file of the captured run.
     """
 
     def __init__(self, place: Path, redactor: Redactor, clock: ReplayClock) -> None:
-        self._folder, self._redactor, self._clock = _run_file(place).parent, redactor, clock
+        self.run = _run_file(place)
+        self._folder, self._redactor, self._clock = self.run.parent, redactor, clock
         self._answers: defaultdict[str, deque[dict[str, Any]]] = defaultdict(deque)
-        for line in _lines(place)[1:]:
+        for line in lines_of(place)[1:]:
             self._answers[line["request"]].append(line)
 
     def close(self) -> None:
@@ -188,17 +206,22 @@ class Replay:
         answers = self._answers[_print_of(request, self._redactor)]
         shown = f"{request.method} {self._redactor.text(request.full_url)}"
         if not answers:
-            raise NotCaptured(f"is not in the capture: {shown}", where=current_stream.get(), hint="capture a new run")
+            raise NotCaptured(f"is not in the capture: {shown}", where=_stream(), hint="capture a new run")
         found = answers.popleft()
         self._clock.set(found["time"])
         if "fault" in found:
             raise TransportError(found["fault"]["kind"], found["fault"]["problem"], hint=found["fault"]["hint"])
-        try:
-            body = gzip.decompress((self._folder / found["body"]).read_bytes())
-            meta = json.loads((self._folder / found["meta"]).read_bytes())
-        except (OSError, EOFError, ValueError):
-            raise NotCaptured(f"is damaged or gone in the capture: {shown}", where=found["body"]) from None
+        meta, body = answer_of(self._folder, found, shown)
         return Page(request=request, status=meta["status"], headers=meta["headers"], body=body, url=meta["url"])
+
+
+def answer_of(folder: Path, line: Mapping[str, Any], shown: str) -> tuple[dict[str, Any], bytes]:
+    """What a line of a run leads to: the answer's metadata and its body. Raises NotCaptured, which calls it `shown`."""
+    try:
+        body = gzip.decompress((folder / line["body"]).read_bytes())
+        return json.loads((folder / line["meta"]).read_bytes()), body
+    except (OSError, EOFError, ValueError, zlib.error):
+        raise NotCaptured(f"is damaged or gone in the capture: {shown}", where=line["body"]) from None
 
 
 class Unsigned(AuthKind, frozen=True, kw_only=True):
@@ -225,8 +248,12 @@ def clock_for(capture: str | None, replay: str | None, reader: int | None = None
     if capture and replay:
         raise ConfigError("`capture` and `replay` exclude each other")
     if replay:
-        return ReplayClock(reader, _lines(Path(replay))[0]["started"])
+        return ReplayClock(reader, lines_of(Path(replay))[0]["started"])
     return CaptureClock(reader) if capture else Waiter(reader)
+
+
+def _stream() -> str:
+    return str(about.get().get("stream_name", "check"))
 
 
 def _print_of(request: Request, redactor: Redactor) -> str:
@@ -243,7 +270,7 @@ def _run_file(place: Path) -> Path:
     return runs[-1]
 
 
-def _lines(place: Path) -> list[dict[str, Any]]:
+def lines_of(place: Path) -> list[dict[str, Any]]:
     """The lines of a run; one that a killed run left unfinished is left out. Raises ConfigError."""
     file, found = _run_file(place), []
     for line in file.read_text(encoding="utf-8").split("\n"):

@@ -1,4 +1,4 @@
-"""What STATE means: bookmarks of every stream, the page in flight of a unit, and the claims of this run.
+"""What STATE means: bookmarks of every stream and partition, the pages in flight, and the claims of this run.
 
 Stands between the STATE that a run is given and the engine. Whatever cannot be understood in a STATE (of another
 program, of another version, damaged) is left aside with a warning, always towards reading more rather than less.
@@ -6,24 +6,34 @@ program, of another version, damaged) is left aside with a warning, always towar
 
 from __future__ import annotations
 
-import copy
+import base64
+import hashlib
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
 from tap_rest.engine.evidence import Evidence, Walk
 from tap_rest.errors import ConfigError
 from tap_rest.language.declaration import BoundStream
-from tap_rest.language.replication import Replication
+from tap_rest.language.jobs import Errand
+from tap_rest.language.partitions import WHOLE, Partition, Scalar, partition
+from tap_rest.language.replication import Replication, moment
+from tap_rest.redaction import Redactor
 from tap_rest.request import Pairs, Request
 
 VERSION = 1
 TOKENS_LIVE = timedelta(hours=24)
 LARGEST = 32 * 1024
 """Bytes of a checkpoint; with a larger one a unit starts again from its bookmark rather than make STATE heavy."""
+MOST_PARTITIONS = 10_000
+"""Partitions of a stream whose bookmarks STATE holds as they are, within 1 MiB; of more it holds the days alone."""
+MOST_PENDING = 1_000
+"""Failed partitions that are kept to be read again although their parents' bookmarks move."""
+MOST_VALIDATED = 1_000
+MOST_NAMED = 100
 
 
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -78,6 +88,7 @@ class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True):
         evidence: Of what is written so far.
         seen: The highest replication key value so far.
         before: Signature of the page written last, so that its repetition is noticed.
+        errand: How far the unit's job is; its next request follows from that alone, but for pages of the result.
     """
 
     version: int
@@ -90,19 +101,147 @@ class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     until: str | None = None
     seen: str | int | None = None
     before: str = ""
+    errand: Errand | None = None
+
+    @property
+    def reached(self) -> str:
+        """How far that was, for people."""
+        pages, errand = self.evidence.pages, self.errand
+        return f"the order of job {errand.id}" if errand and errand.id and not pages else f"page {pages}"
 
 
 class Unit(msgspec.Struct, frozen=True):
-    """What is read as one: a stream, from a start to an end, and when that began (its signpost)."""
+    """What is read as one: a partition of a stream, from a start to an end, and when that began (its signpost).
+
+    Attributes:
+        stream: Of which a part is read.
+        began: Seconds since the epoch.
+        start: Inclusive; None for the beginning.
+        until: Exclusive; None for as far as there is.
+        partition: Which of the stream's.
+        bookmark: What the start was made from.
+        floats: The start or the end is only what the clock said; a unit that is resumed keeps those it had.
+    """
 
     stream: BoundStream
     began: float
     start: str | None = None
     until: str | None = None
+    partition: Partition = WHOLE
+    bookmark: str | int | None = None
+    floats: bool = False
 
     @property
     def request(self) -> Request:
-        return self.stream.request(start=self.start, until=self.until)
+        return self.stream.request(start=self.start, until=self.until, partition=self.partition)
+
+    def asked(self, errand: Errand | None) -> Request:
+        """The first request of the phase that its job is in, or of a unit without one."""
+        return self.request if errand is None else self.stream.errand(self.request, errand, self.partition)
+
+    @property
+    def name(self) -> str:
+        """For people: the stream, and which partition of it."""
+        return f"{self.stream.name} ({self.partition.id})" if self.partition.id else self.stream.name
+
+
+class Place(msgspec.Struct, omit_defaults=True):
+    """Where one partition stands.
+
+    Attributes:
+        value: The replication key value up to which it has been read.
+        page: Its page in flight, a Checkpoint.
+        token: What an API with sync tokens gave to go on from.
+        validators: What to ask with whether anything has changed: `[ETag, Last-Modified, print of the request]`.
+    """
+
+    value: str | int | None = None
+    page: Any = None
+    token: str | None = None
+    validators: tuple[str, str, str] | None = None
+
+
+class Pass(msgspec.Struct, omit_defaults=True):
+    """A reading of all partitions of a stream, one after another in the order of their ids; a killed run goes on in it.
+
+    Attributes:
+        began: When, seconds since the epoch.
+        through: The id up to which every partition has had its turn.
+        start: The latest start among them; None where one was read from the beginning, or none has been read yet.
+        evidence: Of all of them together.
+        complete: How many are complete.
+        skipped: How many a rule of the declaration left out.
+        failed: The ids of those that failed, at most MOST_NAMED; `failures` counts them all.
+        failures: How many failed.
+    """
+
+    began: float
+    through: str = ""
+    start: str | None = None
+    evidence: Evidence = msgspec.field(default_factory=Evidence)
+    complete: int = 0
+    skipped: int = 0
+    failed: list[str] = []
+    failures: int = 0
+
+
+class _Memory:
+    """What STATE holds of one stream."""
+
+    def __init__(self, stream: BoundStream) -> None:
+        self.stream = stream
+        self.places: dict[str, Place] = {}
+        self.days: dict[bytes, int] | None = None
+        self.round: Pass | None = None
+        self.pending: dict[str, Mapping[str, Scalar]] = {}
+
+    def place(self, id_: str) -> Place:
+        if id_ not in self.places:
+            self.places[id_] = Place()
+        return self.places[id_]
+
+    def value(self, id_: str) -> Any:
+        """The bookmark of a partition, to the day where there are too many to hold them all."""
+        known = self.places.get(id_)
+        if known is None or known.value is None:
+            day = None if self.days is None else self.days.get(_print_of(id_))
+            return None if day is None else _from_day(day)
+        return known.value
+
+    def move(self, id_: str, value: str | int) -> None:
+        self.place(id_).value = value
+        moved = {id_}
+        if self.days is None and len(self.places) > MOST_PARTITIONS:
+            self.days, moved = {}, set(self.places)
+        if self.days is not None:
+            replication = self.stream.declared.replication
+            timed = replication is None or replication.format != "text"
+            for one in moved:
+                if timed and (time := moment(self.places[one].value)) is not None:
+                    self.days[_print_of(one)] = int(time.timestamp() // 86400)
+                self.places[one].value = None
+
+    def encoded(self) -> dict[str, Any]:
+        replication = self.stream.declared.replication
+        found: dict[str, Any] = {} if replication is None else {"replication_key": replication.key}
+        if self.stream.declared.for_each is None:
+            place = self.places.get("", Place())
+            whole = {"replication_key_value": place.value, "page": place.page}
+            whole |= {"sync_token": place.token, "validators": place.validators}
+            return found | {name: value for name, value in whole.items() if value is not None}
+        kept = {}
+        for id_, place in self.places.items():
+            if (place.page, place.token, place.validators) != (None, None, None):
+                kept[id_] = msgspec.to_builtins(place)
+            elif place.value is not None:
+                kept[id_] = place.value
+        whole = {
+            "partitions": kept,
+            "days": self.days and _packed(self.days),
+            "pass": self.round and msgspec.to_builtins(self.round),
+            "pending": self.pending,
+        }
+        return found | {name: value for name, value in whole.items() if value}
 
 
 class State:
@@ -126,14 +265,14 @@ class State:
         self.given: Mapping[str, Any] = given or {}
         self.warnings: list[str] = []
         self._now = now
-        self._secrets: list[str] = []
-        self.learn(secrets)
-        rest = copy.deepcopy({name: value for name, value in self.given.items() if name != "claims"})
-        bookmarks = rest.get("bookmarks", {})
+        self._redactor = Redactor(secrets)
+        bookmarks = self.given.get("bookmarks", {})
         if not isinstance(bookmarks, dict):
             self.warnings.append(f"STATE has a {type(bookmarks).__name__} for bookmarks: everything is read again")
             bookmarks = {}
-        self._value: dict[str, Any] = {**rest, "bookmarks": bookmarks}
+        self._rest = {name: value for name, value in self.given.items() if name not in ("claims", "bookmarks")}
+        self._bookmarks: dict[str, Any] = dict(bookmarks)
+        self._memories: dict[str, _Memory] = {}
         self._claims: dict[str, list[dict[str, Any]]] = {}
 
     def told(self) -> list[str]:
@@ -143,48 +282,55 @@ class State:
 
     def value(self) -> dict[str, Any]:
         """The STATE value as it is now."""
-        return {**self._value, "claims": self._claims} if self._claims else self._value
+        own = {name: memory.encoded() for name, memory in self._memories.items()}
+        bookmarks = {**self._bookmarks, **own}
+        value = {**self._rest, "bookmarks": {name: entry for name, entry in bookmarks.items() if entry != {}}}
+        return {**value, "claims": self._claims} if self._claims else value
 
-    def bookmark(self, stream: str, replication: Replication) -> str | int | None:
+    def bookmark(self, stream: BoundStream, partition: Partition = WHOLE) -> str | int | None:
         """Where an earlier run ended; None when there is none that can be used."""
-        entry = self._entry(stream)
-        found = entry.get("replication_key_value")
-        if found is None:
+        return self.mark(stream, partition.id, stream.declared.replication)
+
+    def mark(self, stream: BoundStream, id_: str, replication: Replication | None) -> str | int | None:
+        """The bookmark under an id, which is of this replication key: the stream's own, or of its parent."""
+        found = self._memory(stream).value(id_)
+        if found is None or replication is None:
             return None
         rank = replication.rank(found)
-        if entry.get("replication_key", replication.key) != replication.key or rank is None:
-            self.warnings.append(f"{stream}: the bookmark is not one of {replication.key}: everything is read again")
+        if rank is None:
+            self.warnings.append(
+                f"{stream.name}: the bookmark is not one of {replication.key}: everything is read again"
+            )
             return None
         if isinstance(rank, datetime) and rank.timestamp() > self._now + 60:
             self.warnings.append(
-                f"{stream}: the bookmark {found} is in the future, older records will not be asked for"
+                f"{stream.name}: the bookmark {found} is in the future, older records will not be asked for"
             )
         return found if isinstance(found, str | int) else str(found)
 
     def resume(self, unit: Unit) -> Checkpoint | None:
         """The page in flight of a unit, unless it is too old, or what is asked for has changed since."""
-        found = self._entry(unit.stream.name).get("page")
+        name, found = unit.name, self._memory(unit.stream).place(unit.partition.id).page
         if found is None:
             return None
         try:
             checkpoint = msgspec.convert(found, Checkpoint)
             age = timedelta(seconds=self._now) - timedelta(seconds=datetime.fromisoformat(checkpoint.saved).timestamp())
         except (msgspec.ValidationError, ValueError, OverflowError):
-            self.warnings.append(f"{unit.stream.name}: the page in flight is not one of ours: it starts again")
+            self.warnings.append(f"{name}: the page in flight is not one of ours: it starts again")
             return None
         same = checkpoint.version == VERSION and checkpoint.declaration == unit.stream.fingerprint
-        if not same or (checkpoint.start, checkpoint.until) != (unit.start, unit.until):
-            self.warnings.append(
-                f"{unit.stream.name}: what is asked for has changed: it starts again from its bookmark"
-            )
+        if not same or not (unit.floats or (checkpoint.start, checkpoint.until) == (unit.start, unit.until)):
+            self.warnings.append(f"{name}: what is asked for has changed: it starts again from its bookmark")
             return None
         if not -timedelta(hours=1) < age <= TOKENS_LIVE:
-            self.warnings.append(f"{unit.stream.name}: the page in flight is out of date: it starts again")
+            self.warnings.append(f"{name}: the page in flight is out of date: it starts again")
             return None
         return checkpoint
 
-    def proceed(self, unit: Unit, request: Request, walk: Walk, *, now: float) -> None:
+    def proceed(self, unit: Unit, request: Request, walk: Walk, *, now: float, errand: Errand | None = None) -> None:
         """Puts the next request of a unit into STATE. Its bookmark stays: only a whole unit moves it."""
+        paged = errand is None or errand.phase == "page"
         checkpoint = Checkpoint(
             version=VERSION,
             declaration=unit.stream.fingerprint,
@@ -192,72 +338,206 @@ class State:
             began=unit.began,
             start=unit.start,
             until=unit.until,
-            step=Step.between(unit.request, request),
+            step=Step.between(unit.asked(errand), request) if paged else Step(),
             evidence=walk.evidence,
             seen=walk.seen if isinstance(walk.seen, str | int | None) else str(walk.seen),
             before=walk.before,
+            errand=errand,
         )
-        entry = self._own(unit.stream)
+        place = self._memory(unit.stream).place(unit.partition.id)
         text = msgspec.json.encode(checkpoint)
-        entry.pop("page", None)
-        if len(text) <= LARGEST and not self._secret(text.decode()):
-            entry["page"] = msgspec.json.decode(text)
+        fits = len(text) <= LARGEST and not self._secret(text.decode())
+        place.page = msgspec.json.decode(text) if fits else None
 
-    def complete(self, unit: Unit, evidence: Evidence, bookmark: str | int | None) -> None:
+    def complete(self, unit: Unit, walk: Walk, bookmark: str | int | None, *, token: str | None = None) -> None:
         """Ends a unit: its bookmark moves, never back, and what it has read is claimed."""
-        entry = self._own(unit.stream)
-        replication = unit.stream.declared.replication
-        if replication is not None and bookmark is not None:
-            before = replication.rank(entry.get("replication_key_value"))
-            after = replication.rank(bookmark)
-            if before is None or type(before) is not type(after) or after > before:
-                entry["replication_key_value"] = bookmark
-        self._end(unit, "complete", evidence)
+        replication, memory = unit.stream.declared.replication, self._memory(unit.stream)
+        place = memory.place(unit.partition.id)
+        place.page, place.token = None, token if token is None or not self._secret(token) else None
+        place.validators = walk.validators if len(memory.places) <= MOST_VALIDATED else None
+        if replication is not None and bookmark is not None and not unit.stream.declared.by_change:
+            self._move(memory, unit.partition.id, bookmark, replication)
+        self._claim(unit, "complete", walk.evidence)
 
-    def give_up(self, unit: Unit, evidence: Evidence, *, restart: bool) -> None:
+    def validators(self, unit: Unit) -> tuple[str, str, str] | None:
+        """ETag and Last-Modified of the answer that proved the unit's partition whole."""
+        return self._memory(unit.stream).place(unit.partition.id).validators
+
+    def token(self, unit: Unit) -> str | None:
+        """What an API with sync tokens gave to go on from."""
+        return self._memory(unit.stream).place(unit.partition.id).token
+
+    def give_up(self, unit: Unit, evidence: Evidence, *, restart: bool, skipped: bool = False) -> None:
         """Ends a unit that is not whole: nothing is confirmed. With `restart` the next run begins it anew."""
+        memory = self._memory(unit.stream)
         if restart:
-            self._own(unit.stream).pop("page", None)
-        self._end(unit, "partial", evidence)
+            memory.place(unit.partition.id).page = None
+        self._claim(unit, "skipped" if skipped else "partial", evidence)
 
-    def _end(self, unit: Unit, status: str, evidence: Evidence) -> None:
-        entry = self._own(unit.stream)
-        if status == "complete":
-            entry.pop("page", None)
-        if not entry:
-            self._value["bookmarks"].pop(unit.stream.name)
-        until = unit.until or datetime.fromtimestamp(unit.began, UTC).isoformat().replace("+00:00", "Z")
-        claim = {"partition": None, "from": unit.start, "to": until, "status": status, "evidence": evidence.claimed()}
-        self._claims.setdefault(unit.stream.name, []).append(claim)
+    def begin_pass(self, stream: BoundStream, now: float) -> Pass:
+        """The pass that an earlier run was in, or a new one."""
+        memory = self._memory(stream)
+        memory.round = memory.round or Pass(now)
+        return memory.round
 
-    def _own(self, stream: BoundStream) -> dict[str, Any]:
-        """The stream's entry in our own shape; what another program kept there is left out."""
-        entry = self._entry(stream.name)
-        replication = stream.declared.replication
-        own = {"page": entry["page"]} if "page" in entry else {}
-        value = entry.get("replication_key_value")
-        if replication is not None:
-            own = {"replication_key": replication.key, **own}
-            if value is not None and replication.rank(value) is not None:
-                own["replication_key_value"] = value
-        self._value["bookmarks"][stream.name] = own
-        return own
+    def pending(self, stream: BoundStream) -> list[Partition]:
+        """The partitions that failed when their parents had changed."""
+        return [partition(values, stream.asked) for values in self._memory(stream).pending.values()]
 
-    def _entry(self, stream: str) -> dict[str, Any]:
-        found = self._value["bookmarks"].get(stream, {})
-        if not isinstance(found, dict):
-            self.warnings.append(f"{stream}: STATE has no object for it: everything is read again")
-            self._value["bookmarks"][stream] = found = {}
-        return found
+    def turn(self, stream: BoundStream, partition: Partition, start: str | None, status: str) -> None:
+        """A partition has had its turn in the pass: it is `complete`, `skipped` or `failed`."""
+        memory = self._memory(stream)
+        if (ended := memory.round) is None:
+            return
+        first = ended.complete + ended.skipped + ended.failures == 0
+        ended.start = start if first else _later(ended.start, start)
+        ended.complete += status == "complete"
+        ended.skipped += status == "skipped"
+        memory.pending.pop(partition.id, None)
+        if status == "failed":
+            ended.failures += 1
+            ended.failed = [*ended.failed, partition.id][:MOST_NAMED]
+            if stream.declared.by_change:
+                memory.pending[partition.id] = partition.values
+
+    def passed(self, stream: BoundStream, id_: str) -> None:
+        """All partitions up to this one have had their turn."""
+        if (ended := self._memory(stream).round) is not None:
+            ended.through = id_
+
+    def end_pass(
+        self,
+        stream: BoundStream,
+        known: Iterable[str],
+        *,
+        whole: bool,
+        marks: Mapping[str, str | int],
+        parent: Replication | None,
+    ) -> None:
+        """Claims what a pass has read. The bookmarks of parents move, unless too many of their children are pending.
+
+        Args:
+            stream: Whose pass it is.
+            known: The ids of all partitions; what is kept of others is forgotten when the pass was whole.
+            whole: Whether all partitions there are have been found.
+            marks: With `only: changed`, the bookmark of each parent that was read to its end.
+            parent: How those compare.
+        """
+        memory = self._memory(stream)
+        ended, memory.round = memory.round or Pass(0), None
+        if parent is not None and len(memory.pending) <= MOST_PENDING:
+            for id_, value in marks.items():
+                self._move(memory, id_, value, parent)
+        if whole and not stream.declared.by_change:
+            present = set(known)
+            memory.places = {id_: place for id_, place in memory.places.items() if id_ in present}
+        problem = "" if whole else "not all partitions could be found"
+        evidence = msgspec.structs.replace(ended.evidence, reason=problem or "partitions")
+        counts = {"complete": ended.complete, "skipped": ended.skipped, "failed": ended.failures}
+        claim = {
+            "partition": None,
+            "from": ended.start,
+            "to": _iso(ended.began),
+            "status": "complete" if whole and not ended.failures else "partial",
+            "partitions": counts | ({"named": ended.failed} if ended.failed else {}),
+            "evidence": evidence.claimed(),
+        }
+        self._claims.setdefault(stream.name, []).append(claim)
+
+    def _move(self, memory: _Memory, id_: str, bookmark: str | int, replication: Replication) -> None:
+        before, after = replication.rank(memory.value(id_)), replication.rank(bookmark)
+        if before is None or type(before) is not type(after) or after > before:
+            memory.move(id_, bookmark)
+
+    def _claim(self, unit: Unit, status: str, evidence: Evidence) -> None:
+        memory = self._memory(unit.stream)
+        ended, claims = memory.round, self._claims.setdefault(unit.stream.name, [])
+        if ended is not None:
+            ended.evidence = ended.evidence.with_(evidence)
+            if not claims:
+                self._claims.pop(unit.stream.name)
+            return
+        last = claims[-1] if claims else None
+        claim = {"partition": None, "from": unit.start, "to": unit.until or _iso(unit.began), "status": status}
+        if last and status == last["status"] == "complete" and last["to"] == unit.start:
+            evidence = msgspec.convert(last["evidence"], Evidence).with_(evidence)
+            claims[-1] = {**claim, "from": last["from"], "evidence": evidence.claimed()}
+        else:
+            claims.append({**claim, "evidence": evidence.claimed()})
+
+    def _memory(self, stream: BoundStream) -> _Memory:
+        """What is known of a stream, in our own shape; what another program kept there is left out."""
+        if stream.name in self._memories:
+            return self._memories[stream.name]
+        memory = self._memories[stream.name] = _Memory(stream)
+        entry = self._bookmarks.get(stream.name, {})
+        if not isinstance(entry, dict):
+            self.warnings.append(f"{stream.name}: STATE has no object for it: everything is read again")
+            return memory
+        try:
+            self._read(memory, entry)
+        except (msgspec.ValidationError, ValueError, struct.error):
+            memory.places, memory.days, memory.round, memory.pending = {}, None, None, {}
+            self.warnings.append(f"{stream.name}: what STATE has of it is not of our shape: everything is read again")
+        return memory
+
+    def _read(self, memory: _Memory, entry: dict[str, Any]) -> None:
+        replication = memory.stream.declared.replication
+        same = replication is None or entry.get("replication_key", replication.key) == replication.key
+        if not same and (entry.get("replication_key_value") or entry.get("partitions")):
+            key = replication.key if replication else ""
+            self.warnings.append(f"{memory.stream.name}: the bookmark is not one of {key}: everything is read again")
+            return
+        if memory.stream.declared.for_each is None:
+            value = None if replication is None else entry.get("replication_key_value")
+            whole = {"value": value, "page": entry.get("page")}
+            whole |= {"token": entry.get("sync_token"), "validators": entry.get("validators")}
+            memory.places[""] = msgspec.convert(
+                {name: found for name, found in whole.items() if found is not None}, Place
+            )
+            return
+        places = entry.get("partitions", {})
+        for id_, place in msgspec.convert(places, dict[str, Any]).items():
+            memory.places[id_] = msgspec.convert(place if isinstance(place, dict) else {"value": place}, Place)
+        memory.days = _unpacked(entry["days"]) if "days" in entry else None
+        memory.round = msgspec.convert(entry["pass"], Pass) if "pass" in entry else None
+        memory.pending = msgspec.convert(entry.get("pending", {}), dict[str, dict[str, Scalar]])
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Keeps these texts out of STATE too from now on."""
-        self._secrets += [
-            form for text in secrets if len(text) >= 4 for form in {text, quote(text), quote(text, safe="")}
-        ]
+        self._redactor.learn(secrets)
 
     def _secret(self, text: str) -> bool:
-        return any(form in text for form in self._secrets)
+        return self._redactor.values(text) != text
+
+
+def _print_of(id_: str) -> bytes:
+    return hashlib.blake2b(id_.encode(), digest_size=8).digest()
+
+
+def _packed(days: Mapping[bytes, int]) -> str:
+    """12 bytes a partition: a hash of its id and its bookmark's day, counted from 1970."""
+    return base64.b64encode(b"".join(key + struct.pack(">i", day) for key, day in sorted(days.items()))).decode()
+
+
+def _unpacked(text: Any) -> dict[bytes, int]:
+    return dict(struct.iter_unpack(">8si", base64.b64decode(str(text), validate=True)))
+
+
+def _later(one: str | None, other: str | None) -> str | None:
+    """The later of two starts; None is the beginning."""
+    if one is None or other is None:
+        return one or other
+    times = moment(one), moment(other)
+    return max(one, other) if None in times else max((times[0], one), (times[1], other))[1]
+
+
+def _from_day(day: int) -> str:
+    return _iso(day * 86400)
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _root(url: str) -> str:

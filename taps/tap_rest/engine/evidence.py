@@ -7,8 +7,8 @@ keyed, so many rows) are checked here, because an API that breaks one would othe
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import islice
 from operator import ne
@@ -19,9 +19,38 @@ from isal import isal_zlib
 
 from tap_rest.formats.fields import KeyReader
 from tap_rest.language.declaration import BoundStream
+from tap_rest.language.replication import duration
 
 KEYS_COUNTED = 1_000_000
+MOST_NAMED = 100
 _ENDLESS = 1 << 64
+
+
+class GivenUp(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A request whose answer is not in the archive: why, and what it takes to ask again. No secret is in it.
+
+    Attributes:
+        request: Its fingerprint.
+        method: GET or POST.
+        url: With its parameters.
+        reason: Why it was left out or given up.
+        status: Of the last answer; None where none came.
+        partition: The values that made it; none for a stream without partitions.
+        start: Where its unit begins.
+        until: Where it ends, exclusive.
+    """
+
+    request: str
+    method: str
+    url: str
+    reason: str
+    status: int | None = None
+    partition: Mapping[str, str | int] = {}
+    start: str | None = None
+    until: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.url}: {self.reason}"
 
 
 class Evidence(msgspec.Struct, omit_defaults=True):
@@ -37,6 +66,9 @@ class Evidence(msgspec.Struct, omit_defaults=True):
         reason: What ended the unit: the paginator's word, or the problem.
         digest: Sum of the CRC-32 of every record modulo 2^64: the same for the same records in any order.
         unplaced: Records whose replication key is null, absent or not comparable.
+        repeated: Records that came a second time on purpose, as the overlap of two pages, and were written once.
+        older: Records older than the start that a stream with `client_side` left out.
+        given_up: Requests that were given up, or whose answer the declaration tells to skip; at most 100.
         warnings: What a person should look at.
     """
 
@@ -48,12 +80,39 @@ class Evidence(msgspec.Struct, omit_defaults=True):
     reason: str = ""
     digest: str = "crc32-sum:0000000000000000"
     unplaced: int = 0
+    repeated: int = 0
+    older: int = 0
+    given_up: list[GivenUp] = []
     warnings: list[str] = []
 
     def claimed(self) -> dict[str, Any]:
         """As it stands in a claim: every count is there, also when it is 0 or unknown."""
         whole: dict[str, Any] = {name: getattr(self, name) for name in self.__struct_fields__}
-        return {name: value for name, value in whole.items() if value or name not in ("unplaced", "warnings")}
+        rare = ("unplaced", "repeated", "older", "given_up", "warnings")
+        return {name: value for name, value in whole.items() if value or name not in rare}
+
+    def with_(self, other: Evidence) -> Evidence:
+        """What stands behind two stretches together."""
+
+        def total(one: int | None, two: int | None) -> int | None:
+            return None if one is None or two is None else one + two
+
+        first = not (self.requests or self.records or self.reason)
+        digest = (int(self.digest[10:], 16) + int(other.digest[10:], 16)) % _ENDLESS
+        return Evidence(
+            pages=self.pages + other.pages,
+            requests=self.requests + other.requests,
+            records=self.records + other.records,
+            unique_keys=other.unique_keys if first else total(self.unique_keys, other.unique_keys),
+            declared_total=other.declared_total if first else total(self.declared_total, other.declared_total),
+            reason=other.reason,
+            digest=f"crc32-sum:{digest:016x}",
+            unplaced=self.unplaced + other.unplaced,
+            repeated=self.repeated + other.repeated,
+            older=self.older + other.older,
+            given_up=[*self.given_up, *other.given_up][:MOST_NAMED],
+            warnings=list(dict.fromkeys([*self.warnings, *other.warnings]))[:MOST_NAMED],
+        )
 
 
 class Walk:
@@ -64,6 +123,9 @@ class Walk:
         evidence: Of the part that an earlier run has written.
         seen: The highest replication key value of that part.
         before: Signature of its last page.
+
+    Attributes:
+        validators: ETag and Last-Modified of its first answer, and the print of that request.
     """
 
     def __init__(
@@ -73,6 +135,7 @@ class Walk:
         self.seen = seen
         self.before = before
         self.warned: list[str] = []
+        self.validators: tuple[str, str, str] | None = None
         self._stream = stream
         self._replication = replication = stream.declared.replication
         self._keys = tuple(stream.declared.primary_keys)
@@ -82,28 +145,69 @@ class Walk:
         self._place = fields.index(replication.key) if replication is not None else 0
         self._reader = KeyReader(fields) if fields else None
         self._hashes: array[int] | None = array("q") if self._keys and evidence is None else None
+        self._lag = duration(replication.lag) if replication is not None else timedelta()
         self._last: Any = None
         self._lowest: Any = None
         self._ordered = True
         self._signed: tuple[Sequence[bytes], str] = ((), "")
+        self._tail: set[Any] = set()
 
     def repeats(self, records: Sequence[bytes]) -> bool:
         """Whether a page holds the same records as the one before it."""
         self._signed = (records, signature(records))
         return bool(records) and self._signed[1] == self.before
 
-    def add(self, records: Sequence[bytes], total: int | None) -> None:
-        """Counts a page that is about to be written."""
-        evidence = self.evidence
-        evidence.pages += 1
-        evidence.records += len(records)
+    @property
+    def mark(self) -> str:
+        """Signature of the page that `repeats` was asked about; empty for one without records."""
+        return self._signed[1]
+
+    def turn(self, total: int | None) -> None:
+        """Begins a page, the one that `repeats` was asked about."""
+        self.evidence.pages += 1
         if total is not None:
-            evidence.declared_total = total
-        known, mark = self._signed
-        self.before = mark if known is records else signature(records)
+            if self.evidence.declared_total not in (None, total):
+                self.warn(
+                    f"the declared total went from {self.evidence.declared_total:,} to {total:,} while it was read"
+                )
+            self.evidence.declared_total = total
+        self.before = self._signed[1]
+
+    def overlapped(self, records: Sequence[bytes], overlap: int) -> Sequence[bytes] | None:
+        """The records of a page without those that the page before it had as its last ones; None where none is there.
+
+        Then rows have moved by more than the overlap, and some may have been missed.
+        """
+        rows: Sequence[Any] = records
+        if self._keys and self._reader is not None:
+            rows = [row[: len(self._keys)] for row in self._reader.read(records)]
+        names = [repr(row) for row in rows]
+        tail, self._tail = self._tail, set(names[-overlap:])
+        fresh = [record for record, name in zip(records, names, strict=True) if name not in tail]
+        if tail and len(fresh) == len(names):
+            return None
+        self.evidence.repeated += len(names) - len(fresh)
+        return fresh
+
+    def recent(self, records: Sequence[bytes], start: str | int | None) -> Sequence[bytes]:
+        """The records that are not older than a start; those whose place is unknown stay."""
+        first = self._rank(start)
+        if first is None or self._reader is None:
+            return records
+        ranks = [self._rank(row[self._place]) for row in self._reader.read(records)]
+        return [
+            record
+            for record, rank in zip(records, ranks, strict=True)
+            if type(rank) is not type(first) or rank >= first
+        ]
+
+    def add(self, records: Sequence[bytes]) -> None:
+        """Counts records that are about to be written: those of the page, or a batch of them."""
         if not records:
             return
-        added = int(self.before.rpartition(":")[2], 16)
+        evidence, (known, mark) = self.evidence, self._signed
+        evidence.records += len(records)
+        added = int((mark if known is records else signature(records)).rpartition(":")[2], 16)
         evidence.digest = f"crc32-sum:{(int(evidence.digest[10:], 16) + added) % _ENDLESS:016x}"
         if self._reader is None:
             return
@@ -114,12 +218,18 @@ class Walk:
             self._order([row[self._place] for row in rows])
 
     def _count(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        hashes, width = self._hashes or array("q"), len(self._keys)
+        width = len(self._keys)
         keys = rows if len(rows[0]) == width else [row[:width] for row in rows]
         try:
-            hashes.extend(map(hash, keys))
+            found = list(map(hash, keys))
         except TypeError:  # a key that is a list or an object
-            hashes.extend(hash(repr(key)) for key in keys)
+            found = [hash(repr(key)) for key in keys]
+        if (None,) * width in keys:
+            self.warn(f"records without {', '.join(self._keys)} are kept, but nothing tells them apart")
+        elif len(set(found)) < len(found):
+            self.warn(f"records of one page share their {', '.join(self._keys)}, which is declared to be their key")
+        hashes = self._hashes or array("q")
+        hashes.extend(found)
         self._hashes = hashes if len(hashes) <= KEYS_COUNTED else None
 
     def _order(self, values: list[Any]) -> None:
@@ -175,10 +285,15 @@ class Walk:
             and bool(self._lowest < rank)
         )
 
+    def stays_above(self, bookmark: str | int | None) -> bool:
+        """Whether even the oldest record seen is newer than a bookmark."""
+        rank = self._rank(bookmark)
+        return rank is not None and self._lowest is not None and bool(self._lowest > rank)
+
     def bookmark(self, began: float) -> str | int | None:
         """The highest key value seen, but never later than `began`: a record dated ahead would hide those between."""
         rank = self._rank(self.seen)
-        signpost = datetime.fromtimestamp(began, UTC)
+        signpost = datetime.fromtimestamp(began, UTC) - self._lag
         if isinstance(rank, datetime) and rank > signpost:
             return signpost.isoformat().replace("+00:00", "Z")
         return str(self.seen) if isinstance(self.seen, Decimal | float) else self.seen

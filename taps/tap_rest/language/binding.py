@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from tap_rest.auth.auth import Auth
+from tap_rest.auth.auth import Auth, PoolAuth
 from tap_rest.errors import ConfigError
-from tap_rest.language.replication import formatted, slots, substitute
+from tap_rest.language.jobs import Errand
+from tap_rest.language.partitions import WHOLE, Partition
+from tap_rest.language.replication import duration, iso, slots, substitute, time_of
 from tap_rest.language.vocabulary import Check, Param, Stream, Timeouts
 from tap_rest.limits.limits import Limit
 from tap_rest.request import Request, origin
@@ -22,6 +25,10 @@ ENGINE_SLOTS = ("bookmark", "until")
 
 TEMPLATES = ("path", "params", "headers", "body")
 """The parts of a stream in which it does."""
+
+JOB_TEMPLATES = ("poll", "result", "delete")
+JOB_SLOT = "job.id"
+"""What it puts into these paths of a `job`, once the API has given it."""
 
 VERBATIM = ("name", "api_version", "docs", "settings", "schema", "description", "errors", "limits")
 """The parts in which nothing is put in, braces are just braces."""
@@ -60,7 +67,8 @@ class BoundStream(msgspec.Struct, frozen=True, kw_only=True):
             body are still templates.
         base_url: Without a slash at the end.
         values: What `{settings.x}` and `{api_version}` stand for; no secrets.
-        include: Members to splice into records (see records.include), as JSON text.
+        wanted: What its partitions must have values for: `repo.full_name`.
+        asked: Those of them that requests ask with.
         fingerprint: 16 hex digits that change when something else is asked for; base_url does not count.
     """
 
@@ -68,22 +76,50 @@ class BoundStream(msgspec.Struct, frozen=True, kw_only=True):
     declared: Stream
     base_url: str
     values: Mapping[str, str]
-    include: Mapping[str, bytes]
+    wanted: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
     fingerprint: str
 
-    def request(self, *, start: str | None = None, until: str | None = None) -> Request:
+    @property
+    def needs_end(self) -> bool:
+        """Whether a template asks for the end."""
+        stream = self.declared
+        asked = (stream.path, stream.params, stream.headers, stream.body)
+        return any(slot == "until" for part in asked for text in texts(part) for slot, _ in slots(text))
+
+    @property
+    def ends(self) -> bool:
+        """Whether the API can be asked for an end."""
+        replication = self.declared.replication
+        return self.needs_end or (replication is not None and replication.until_param is not None)
+
+    def include(self, partition: Partition = WHOLE) -> dict[str, bytes]:
+        """Members to splice into the records of a partition (see fields.include), as JSON text."""
+        values = {**self.values, **partition.texts}
+        found = {}
+        for member, text in self.declared.include.items():
+            alone = partition.values.get(text[1:-1]) if not partition.members else None
+            whole = substitute(text, values) if alone is None else alone
+            found[member] = json.dumps(whole, ensure_ascii=False).encode()
+        return found
+
+    def request(self, *, start: str | None = None, until: str | None = None, partition: Partition = WHOLE) -> Request:
         """The first request of a unit, before `paginator.first`.
 
         Args:
             start: The bookmark or start date to read from, lookback already taken off; None for everything.
             until: The end, exclusive; None for open-ended.
+            partition: Which of the stream's.
 
         Raises:
             ConfigError: The path, a header or the body needs a start or end that is not there, or it is not a time.
         """
         stream = self.declared
+        replication = stream.replication
+        if replication is not None and until is not None and (step := duration(replication.granularity)):
+            until = iso(time_of(until) - step)
         given = {name: value for name, value in (("bookmark", start), ("until", until)) if value is not None}
-        values = {**self.values, **given}
+        values = {**self.values, **partition.texts, **given}
         where = f"streams.{self.name}"
         absent = {slot for slot in ENGINE_SLOTS if slot not in given}
         wanted = {
@@ -92,8 +128,6 @@ class BoundStream(msgspec.Struct, frozen=True, kw_only=True):
             if not any(slot in absent for text in texts(value) for slot, _ in slots(text))
         }
         headers = [pair for pair in filled(stream.headers, values, f"{where}.headers").items() if pair[1] is not None]
-        if stream.format.accept and "accept" not in {name.lower() for name, _ in headers}:
-            headers.append(("Accept", stream.format.accept))
         body = filled(stream.body, values, f"{where}.body")
         if body is not None and "content-type" not in {name.lower() for name, _ in headers}:
             headers.append(("Content-Type", "application/json"))
@@ -104,37 +138,101 @@ class BoundStream(msgspec.Struct, frozen=True, kw_only=True):
             headers=tuple(headers),
             body="" if body is None else json.dumps(body, ensure_ascii=False, separators=(",", ":")),
         )
-        if (replication := stream.replication) is not None:
+        if replication is not None:
             for param, value in ((replication.param, start), (replication.until_param, until)):
                 if param is not None and value is not None:
-                    request = request.with_params(**{param: formatted(value, replication.format)})
-        return request
+                    request = request.with_params(**{param: replication.written(value)})
+        return request if stream.job is not None else self.accepting(request)
+
+    def errand(self, order: Request, errand: Errand, partition: Partition) -> Request:
+        """What to ask about the job that a request has ordered: how far it is, its result, or that it be deleted."""
+        job = self.declared.job
+        if job is None or errand.phase == "submit":
+            return order
+        values = {**self.values, **partition.texts, "job.id": errand.id}
+        path = {"poll": job.poll, "page": job.result, "clean_up": job.delete}[errand.phase]
+        where, (path, mark, query) = f"streams.{self.name}.job", (path or "").partition("?")
+        request = msgspec.structs.replace(
+            order,
+            url=f"{self.base_url}{filled(path, values, where, escape=_in_path)}{mark}"
+            f"{filled(query, values, where, escape=partial(quote, safe=''))}",
+            method="DELETE" if errand.phase == "clean_up" else "GET",
+            params=(),
+            body="",
+        ).with_headers({"Content-Type": None})
+        return self.accepting(request) if errand.phase == "page" else request
+
+    def accepting(self, request: Request) -> Request:
+        """The request for records, in their format where it has no Accept header of its own."""
+        accept = self.declared.format.accept
+        own = "accept" in {name.lower() for name, _ in request.headers}
+        return request if own or not accept else request.with_headers({"Accept": accept})
 
 
-def bound_stream(name: str, stream: Stream, base_url: str, values: Mapping[str, str]) -> BoundStream:
+def bound_streams(streams: Mapping[str, Stream], base_url: str, values: Mapping[str, str]) -> dict[str, BoundStream]:
+    """Puts values in. A parent's partitions also have the values that its children take over from them."""
+    found = {name: _bound_stream(name, stream, base_url, values) for name, stream in streams.items()}
+    for _ in found:  # as deep as parents can be stacked
+        for child in found.values():
+            each = child.declared.for_each
+            if each is not None and each.stream is not None and (parent := found[each.stream]).declared.for_each:
+                above = {slot for slot in child.wanted if not slot.startswith(f"{each.name}.")}
+                wanted = tuple(sorted({*parent.wanted, *above}))
+                found[parent.name] = msgspec.structs.replace(parent, wanted=wanted)
+    return found
+
+
+def _bound_stream(name: str, stream: Stream, base_url: str, values: Mapping[str, str]) -> BoundStream:
     """Puts values in. Raises ConfigError where one that is needed is not there."""
     where = f"streams.{name}"
     whole: dict[str, Any] = msgspec.to_builtins(stream)
     asked = {part: whole.pop(part) for part in TEMPLATES if part in whole}
-    used = sorted({slot for text in texts(asked) for slot, _ in slots(text)} - set(ENGINE_SLOTS))
-    if missing := [slot for slot in used if slot not in values]:
+    if (job := whole.get("job")) is not None:
+        asked["job"] = {part: job.pop(part) for part in JOB_TEMPLATES if part in job}
+    sent = {slot for text in texts(asked) for slot, _ in slots(text)} - {JOB_SLOT}
+    asked["include"] = whole.pop("include", {})
+    used = {slot for text in texts(asked) for slot, _ in slots(text)} - {*ENGINE_SLOTS, JOB_SLOT}
+    wanted = tuple(sorted(slot for slot in used if slot not in values and stream.for_each is not None))
+    if missing := sorted(used - values.keys() - set(wanted)):
         raise _no_value(missing[0], where)
     put_in = {**values, "cursor": "{cursor}"}  # the paginator's own, in next_path
     for part in whole.keys() - set(VERBATIM):
         whole[part] = filled(whole[part], put_in, f"{where}.{part}")
-    declared: Stream = converted({**whole, **asked}, Stream, where)
+    parts = {**whole, **asked} if job is None else {**whole, **asked, "job": whole["job"] | asked["job"]}
+    declared: Stream = converted(parts, Stream, where)
     facts = {
         part: value for part, value in whole.items() if part not in ("schema", "description", "day", "mode", "volatile")
     }
-    print_of = json.dumps([name, facts, asked, [(slot, values[slot]) for slot in used]], sort_keys=True)
+    known = [(slot, values[slot]) for slot in sorted(used) if slot in values]
+    print_of = json.dumps([name, facts, asked, known], sort_keys=True)
     return BoundStream(
         name=name,
         declared=declared,
         base_url=base_url,
         values=values,
-        include={member: json.dumps(text, ensure_ascii=False).encode() for member, text in declared.include.items()},
+        wanted=wanted,
+        asked=tuple(slot for slot in wanted if slot in sent),
         fingerprint=hashlib.sha256(print_of.encode()).hexdigest()[:16],
     )
+
+
+def bound_auth(auth: Auth, values: Mapping[str, str]) -> Auth:
+    """Puts values in. A pool gets a member for each of the values, separated by commas, that its settings have."""
+    whole = msgspec.to_builtins(auth)
+    if not isinstance(auth, PoolAuth) or isinstance(auth.of, list):
+        return _auth(filled(whole, values, "auth"))
+    used = {slot for text in texts(whole["of"]) for slot, _ in slots(text)} & values.keys()
+    several = {slot: [value.strip() for value in values[slot].split(",") if value.strip()] for slot in used}
+    count = max(map(len, several.values()), default=1)
+    if odd := sorted(slot for slot, found in several.items() if len(found) not in (1, count)):
+        raise ConfigError(f"`{odd[0].removeprefix('settings.')}` has not as many values as another setting of the pool")
+    each = [{slot: found[number % len(found)] for slot, found in several.items()} for number in range(count)]
+    return _auth({**whole, "of": [filled(whole["of"], {**values, **one}, "auth") for one in each]})
+
+
+def _auth(part: Any) -> Auth:
+    auth: Auth = converted(part, Auth, "auth")
+    return auth
 
 
 def check_request(check: Check, base_url: str, values: Mapping[str, str]) -> Request:
@@ -189,6 +287,8 @@ def _no_value(slot: str, where: str) -> ConfigError:
 
 
 def _in_path(value: str) -> str:
+    if {".", ".."} & set(value.split("/")):
+        raise ConfigError(f"{value!r} can't be put into a path")
     return quote(value, safe="/@:,;=+$!*'()~")
 
 

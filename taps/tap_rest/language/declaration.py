@@ -7,34 +7,29 @@ bound.streams[name].request(start=…)   the first request of a unit, before `pa
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
 from tap_rest.auth.auth import Auth, NoAuth
 from tap_rest.auth.signing import SLOTS as SIGNED_SLOTS
 from tap_rest.language.binding import (
-    ENGINE_SLOTS,
-    TEMPLATES,
-    VERBATIM,
     Bound,
     BoundStream,
-    bound_stream,
+    bound_auth,
+    bound_streams,
     check_request,
     checked_url,
-    converted,
     filled,
 )
-from tap_rest.language.replication import SLOT, Format, slots
+from tap_rest.language.checks import each_mistakes, template_mistakes
 from tap_rest.language.vocabulary import COMMON_SETTINGS, Check, Defaults, Name, Setting, Stream
-from tap_rest.language.yaml_source import KeyPath, Mistake, Source, did_you_mean, mistakes, read
+from tap_rest.language.yaml_source import KeyPath, Mistake, Source, mistakes, read
 from tap_rest.limits.limits import Limit
 
-__all__ = ["Bound", "BoundStream", "Declaration", "Stream", "language_schema", "load"]
+__all__ = ["Bound", "BoundStream", "Declaration", "Stream", "load"]
 
 
 class Declaration(Defaults, frozen=True, kw_only=True):
@@ -86,14 +81,14 @@ class Declaration(Defaults, frozen=True, kw_only=True):
         shown = {name: text for name, text in values.items() if name not in hidden}
         base_url = checked_url(filled(self.base_url, shown, "base_url"))
         signed = {slot: f"{{{slot}}}" for slot in SIGNED_SLOTS}  # put in when a request is signed
-        auth: Auth = converted(filled(msgspec.to_builtins(self.auth), {**signed, **values}, "auth"), Auth, "auth")
+        auth = bound_auth(self.auth, {**signed, **values})
         secrets = {*auth.secrets(), *(text for name, text in values.items() if name in hidden)}
         return Bound(
             name=self.name,
             base_url=base_url,
             auth=auth,
             limits=tuple(self.limits),
-            streams={name: bound_stream(name, stream, base_url, shown) for name, stream in self.streams.items()},
+            streams=bound_streams(self.streams, base_url, shown),
             check=None if self.check is None else check_request(self.check, base_url, shown),
             timeouts=self.timeouts,
             secrets=tuple(sorted(secrets - {""})),
@@ -109,46 +104,6 @@ def load(path: str | Path) -> Declaration:
     return msgspec.convert(_merged(source.data), Declaration)
 
 
-def language_schema() -> dict[str, Any]:
-    """The JSON Schema of declaration files, for editors: made from the types and their docstrings."""
-    _, parts = msgspec.json.schema_components([Declaration], ref_template="#/$defs/{name}")
-    for kind in _structs(Declaration):
-        part = parts[kind.__name__]
-        part["description"] = " ".join((kind.__doc__ or "").partition("Attributes:")[0].split())
-        for base in kind.__mro__:  # options that all paginators have are described once
-            attributes = inspect.cleandoc(base.__doc__ or "").partition("Attributes:")[2]
-            for name, text in re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", attributes, re.MULTILINE):
-                part["properties"][_encoded(kind, name)].setdefault("description", " ".join(text.split()))
-    partial = {
-        "type": "object",
-        "not": {"required": ["type"]},
-    }  # a stream may change single options of the API's default
-    for name in ("Declaration", "Stream"):
-        parts[name]["properties"]["records"]["anyOf"] += [{"type": "string"}, partial]
-        parts[name]["properties"]["paginator"]["anyOf"] += [partial]
-        parts[name]["properties"]["format"]["anyOf"] += [partial]
-    parts["Stream"]["required"] = ["path"]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": "#/$defs/Declaration", "$defs": parts}
-
-
-def _structs(kind: Any, seen: set[type[msgspec.Struct]] | None = None) -> set[type[msgspec.Struct]]:
-    """Every struct type that a type leads to."""
-    seen = set() if seen is None else seen
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        if kind not in seen:
-            seen.add(kind)
-            for field in msgspec.structs.fields(kind):
-                _structs(field.type, seen)
-    else:
-        for inner in get_args(kind):
-            _structs(inner, seen)
-    return seen
-
-
-def _encoded(kind: type[msgspec.Struct], name: str) -> str:
-    return next(field.encode_name for field in msgspec.structs.fields(kind) if field.name == name)
-
-
 def _file_mistakes(source: Source) -> Iterator[Mistake]:
     data = source.data
     if not isinstance(data, dict):
@@ -158,51 +113,21 @@ def _file_mistakes(source: Source) -> Iterator[Mistake]:
     if not isinstance(streams, dict) or not streams:
         yield Mistake(("streams",), "`streams` must be a mapping with at least one stream")
         streams = {}
-    yield from mistakes(_spelled_out({**data, "streams": {}}), Declaration)
-    yield from _template_mistakes(data, data)
+    shared = mistakes(_spelled_out({**data, "streams": {}}), Declaration)
+    answered = {found.path[:1] for found in shared}
+    yield from shared
+    yield from template_mistakes(data, data)
     merged = _merged({**data, "streams": streams})["streams"]
+    yield from each_mistakes(data, merged)
     for name, stream in merged.items():
         where: KeyPath = ("streams", name)
         yield from mistakes(name, Name, where)
         if not isinstance(stream, dict):
             yield Mistake(where, "a stream must be a mapping")
             continue
-        # What a stream takes over as it stands is answered where it is written.
-        yield from (found for found in mistakes(stream, Stream, where) if found.path in source.lines)
-
-
-def _template_mistakes(part: Any, data: dict[str, Any], path: KeyPath = ()) -> Iterator[Mistake]:
-    """Substitutions that ask for what is not there, in all texts of a file that are substituted."""
-    if isinstance(part, str):
-        yield from _text_mistakes(part, data, path)
-    elif isinstance(part, dict | list):
-        for key, value in part.items() if isinstance(part, dict) else enumerate(part):
-            inside = path[2:] if path[:1] == ("streams",) else path
-            if inside or key not in VERBATIM:
-                yield from _template_mistakes(value, data, (*path, key))
-
-
-def _text_mistakes(text: str, data: dict[str, Any], path: KeyPath) -> Iterator[Mistake]:
-    declared = data.get("settings") if isinstance(data.get("settings"), dict) else {}
-    known = {f"settings.{name}" for name in declared or {}} | ({"api_version"} if data.get("api_version") else set())
-    part = path[2] if len(path) > 2 and path[0] == "streams" else path[0] if path else ""
-    known |= set(ENGINE_SLOTS) if part in TEMPLATES else set()
-    known |= set(SIGNED_SLOTS) if path == ("auth", "message") else set()
-    known |= {"cursor"} if path[-1:] == ("next_path",) else set()
-    for slot, how in slots(text):
-        if slot not in known:
-            yield Mistake(path, f"`{{{slot}}}` is not there to put in", did_you_mean(slot, known))
-        elif part != "auth" and _is_sensitive(declared, slot):
-            yield Mistake(path, f"`{{{slot}}}` is sensitive and may be used in `auth` only")
-        if how:
-            yield from (Mistake(path, f"format {found.problem}", found.hint) for found in mistakes(how, Format))
-    if re.search(r"[{}]", SLOT.sub("", text)):
-        yield Mistake(path, "a brace that belongs to no substitution", "write `{settings.name}`, without spaces")
-
-
-def _is_sensitive(declared: Any, slot: str) -> bool:
-    setting = declared.get(slot.removeprefix("settings.")) if isinstance(declared, dict) else None
-    return isinstance(setting, dict) and setting.get("sensitive") is True
+        for found in mistakes(stream, Stream, where):
+            if found.path in source.lines or found.path[2:3] not in answered:  # else it is taken over as it stands
+                yield found
 
 
 def _merged(data: dict[str, Any]) -> dict[str, Any]:

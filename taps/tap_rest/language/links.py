@@ -26,7 +26,7 @@ _NEXT_PATHS = tuple(
 _MORE_PATHS = ("has_more", "hasMore", "has_next", "meta.has_more", "pagination.has_more")
 _TOTAL_PATHS = ("total", "total_count", "totalCount", "count", "meta.total", "pagination.total")
 
-_LINK = re.compile(r"""<([^>]*)>((?:[^",<]|"(?:[^"\\]|\\.)*")*)""")
+_LINK = re.compile(r"""<([^<>]*)>((?:[^",<]|"(?:[^"\\]|\\.)*")*)""")
 _LINK_PARAM = re.compile(r""";\s*([^\s=;,"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*))""")
 
 

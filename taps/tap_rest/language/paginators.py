@@ -7,8 +7,9 @@ alone decides the end; what it cannot know without memory (pages fetched so far,
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urljoin
 
 import msgspec
 
@@ -17,9 +18,10 @@ from tap_rest.errors import UnexpectedPage
 from tap_rest.formats.fields import KeyReader
 from tap_rest.language.links import links, signs_of_more
 from tap_rest.page import Page
-from tap_rest.request import Request
+from tap_rest.request import Request, origin
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+_MOVING = "rows that move while pages are read can be missed: `overlap` notices it, `stable` says that they don't"
 
 
 class End(msgspec.Struct, frozen=True):
@@ -27,14 +29,16 @@ class End(msgspec.Struct, frozen=True):
 
     Attributes:
         reason: Terminal evidence in a word: `no_next`, `flag`, `total_reached`, `empty_page`, `short_page`,
-        `single_page` … complete: Whether everything asked for was received; a unit that ends incomplete confirms
-        nothing. warning: Signs that there is more than the declaration asks for: complete as declared, but a person
-        should look.
+            `single_page` …
+        complete: Whether everything asked for was received; a unit that ends incomplete confirms nothing.
+        warning: Signs that there is more than the declaration asks for: complete as declared, but a person should look.
+        token: What the API gave to go on from in the next run.
     """
 
     reason: str
     complete: bool = True
     warning: str | None = None
+    token: str | None = None
 
 
 class PaginatorKind(Component, frozen=True, kw_only=True):
@@ -44,11 +48,16 @@ class PaginatorKind(Component, frozen=True, kw_only=True):
         max_pages: A unit ends here, not complete; counted by the engine.
         total: Path of the total of rows that the API declares; checked against the unique keys when the unit ends.
         has_more: Path of a flag that says whether there is more; a page without it is an error.
+        at_end: Path of a flag that says whether this was the last page; a page without it is an error.
+        result_cap: Rows that the API gives at most for one question, however many there are. A window with as many is
+            cut in two and read again; without a window to cut the unit ends incomplete.
     """
 
     max_pages: Count | None = None
     total: str | None = None
     has_more: str | None = None
+    at_end: str | None = None
+    result_cap: Count | None = None
 
     def first(self, request: Request) -> Request:
         """The request of the first page."""
@@ -66,9 +75,25 @@ class PaginatorKind(Component, frozen=True, kw_only=True):
         following = self._following(request, page)
         if more and isinstance(following, End):
             return msgspec.structs.replace(
-                following, complete=False, warning=f"{self.has_more} says that there is more"
+                following, complete=False, warning=f"{self.has_more or self.at_end} says that there is more"
             )
         return following
+
+    def plan(self, request: Request, page: Page) -> Iterator[Request]:  # noqa: ARG002 - for those who can
+        """The requests that will probably follow a page, so that they can be sent side by side; `next` decides."""
+        return iter(())
+
+    def overlapping(self) -> int:
+        """Rows at the end of a page that the next one brings again, to notice rows that move meanwhile."""
+        return 0
+
+    def unproved(self) -> str:
+        """Why a walk over several pages can miss rows without a sign of it; empty where it can't."""
+        return ""
+
+    def resumed(self, request: Request, token: str) -> Request:
+        """The first request of a run that goes on from what the last one was given."""
+        raise AssertionError(f"{token} for {request.url}: no such token is ever given")
 
     def declared_total(self, page: Page) -> int | None:
         """How many rows the API says there are; None when nothing is declared or the page does not say."""
@@ -78,14 +103,13 @@ class PaginatorKind(Component, frozen=True, kw_only=True):
         return found if isinstance(found, int) and not isinstance(found, bool) else None
 
     def _more(self, page: Page) -> bool | None:
-        if self.has_more is None:
+        path = self.has_more or self.at_end
+        if path is None:
             return None
-        found = page.at(self.has_more)
-        if found in (True, 1, "true"):
-            return True
-        if found in (False, 0, "false"):
-            return False
-        raise UnexpectedPage(f"the page has no flag at {self.has_more}, so its end can't be told")
+        found = page.at(path)
+        if found in (True, 1, "true", False, 0, "false"):
+            return (found in (True, 1, "true")) == (self.has_more is not None)
+        raise UnexpectedPage(f"the page has no flag at {path}, so its end can't be told")
 
     def _following(self, request: Request, page: Page) -> Request | End:
         raise NotImplementedError
@@ -128,6 +152,10 @@ class OffsetPaginator(Paged, tag="offset", frozen=True, kw_only=True):
         size_param: Parameter that takes the page size; null for none.
         start: Offset of the first row.
         short_page_ends: Whether a page with fewer rows than asked for is the last.
+        overlap: Rows of each page that the next one brings again: that none of them is there shows that rows have moved
+            and may have been missed, and the unit is read again.
+        stable: Whether the rows don't move while they are read; then nothing can be missed, and pages whose total is
+            known are fetched side by side.
     """
 
     page_size: Count
@@ -135,6 +163,13 @@ class OffsetPaginator(Paged, tag="offset", frozen=True, kw_only=True):
     size_param: str | None = "limit"
     start: int = 0
     short_page_ends: bool = False
+    overlap: Annotated[int, msgspec.Meta(ge=0)] = 0
+    stable: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.overlap >= self.page_size or (self.overlap and self.stable):
+            raise ValueError("`overlap` is less than page_size, and needless where rows are `stable`")
 
     def first(self, request: Request) -> Request:
         return super().first(request).with_params(**{self.param: self.start})
@@ -145,11 +180,25 @@ class OffsetPaginator(Paged, tag="offset", frozen=True, kw_only=True):
         total = self.declared_total(page)
         if total is not None and reached - self.start >= total:
             return End("total_reached")
-        if came == 0:
+        first = reached - came == self.start
+        if came == 0 or (came <= self.overlap and not first):
             return End("empty_page") if total is None else End("total_not_reached", complete=False)
         if self.short_page_ends and total is None and came < self.page_size:
             return End("short_page")
-        return request.with_params(**{self.param: reached})
+        return request.with_params(**{self.param: reached - self.overlap})
+
+    def plan(self, request: Request, page: Page) -> Iterator[Request]:
+        came, total = len(page.records), self.declared_total(page)
+        if self.stable and came and total is not None:
+            reached = _number(request, self.param, self.start) + came
+            for offset in range(reached, self.start + total, came):
+                yield request.with_params(**{self.param: offset})
+
+    def overlapping(self) -> int:
+        return self.overlap
+
+    def unproved(self) -> str:
+        return "" if self.stable or self.overlap else _MOVING
 
 
 class PageNumberPaginator(Paged, tag="page_number", frozen=True, kw_only=True):
@@ -160,26 +209,42 @@ class PageNumberPaginator(Paged, tag="page_number", frozen=True, kw_only=True):
         start: Number of the first page.
         total_pages: Path of the number of pages that the API declares.
         short_page_ends: Whether a page with fewer rows than page_size is the last.
+        stable: Whether the rows don't move while they are read; then nothing can be missed, and pages whose number is
+            known are fetched side by side.
     """
 
     param: str = "page"
     start: int = 1
     total_pages: str | None = None
     short_page_ends: bool = False
+    stable: bool = False
 
     def first(self, request: Request) -> Request:
         return super().first(request).with_params(**{self.param: self.start})
 
     def _following(self, request: Request, page: Page) -> Request | End:
-        number = _number(request, self.param, self.start)
-        pages = None if self.total_pages is None else page.at(self.total_pages)
-        if isinstance(pages, int) and number - self.start + 1 >= pages:
+        number, pages = _number(request, self.param, self.start), self._pages(page)
+        if pages is not None and number - self.start + 1 >= pages:
             return End("total_reached")
         if not page.records:
             return End("empty_page") if pages is None else End("total_not_reached", complete=False)
         if self.short_page_ends and pages is None and self.page_size and len(page.records) < self.page_size:
             return End("short_page")
         return request.with_params(**{self.param: number + 1})
+
+    def plan(self, request: Request, page: Page) -> Iterator[Request]:
+        number, pages, total = _number(request, self.param, self.start), self._pages(page), self.declared_total(page)
+        if pages is None and total is not None and page.records:
+            pages = -(-total // len(page.records))
+        for following in range(number + 1, self.start + (pages or 0)) if self.stable else ():
+            yield request.with_params(**{self.param: following})
+
+    def unproved(self) -> str:
+        return "" if self.stable else _MOVING
+
+    def _pages(self, page: Page) -> int | None:
+        found = None if self.total_pages is None else page.at(self.total_pages)
+        return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 class CursorPaginator(Paged, tag="cursor", frozen=True, kw_only=True):
@@ -224,6 +289,33 @@ class CursorPaginator(Paged, tag="cursor", frozen=True, kw_only=True):
         return request
 
 
+class SyncTokenPaginator(CursorPaginator, tag="sync_token", frozen=True, kw_only=True):
+    """Pages by a cursor, of which the last gives a token; the next run asks with it for what has changed since.
+
+    Attributes:
+        token_path: Where the last page has the token, `nextSyncToken`.
+        token_param: Query parameter that takes it in the next run.
+        without: Parameters that the API refuses beside it.
+        expired: Statuses that say that the token is too old: everything is read again.
+    """
+
+    token_path: str
+    token_param: str
+    without: list[str] = []
+    expired: tuple[int, ...] = (410,)
+
+    def _following(self, request: Request, page: Page) -> Request | End:
+        following = super()._following(request, page)
+        if not isinstance(following, End):
+            return following
+        token = page.text_at(self.token_path)
+        missing = f"the last page has no token at {self.token_path}: the next run reads everything again"
+        return msgspec.structs.replace(following, token=token or None, warning=None if token else missing)
+
+    def resumed(self, request: Request, token: str) -> Request:
+        return request.with_params(**dict.fromkeys(self.without), **{self.token_param: token})
+
+
 class KeysetPaginator(Paged, tag="keyset", frozen=True, kw_only=True):
     """Asks for the rows after the last one by the value of a field that the rows are sorted by.
 
@@ -255,7 +347,8 @@ class KeysetPaginator(Paged, tag="keyset", frozen=True, kw_only=True):
         full = len(page.records) >= self.page_size
         if self.short_page_ends and not full:
             return End("short_page")
-        values = [_token(value) for (value,) in KeyReader([self.field]).read(page.records)]
+        reader = KeyReader([self.field])
+        values = [_token(value) for batch in page.batches() for (value,) in reader.read(batch)]
         last = values[-1]
         if last is None:
             raise UnexpectedPage(f"the last record has no {self.field} to go on from")
@@ -307,6 +400,7 @@ Paginator = (
     | OffsetPaginator
     | PageNumberPaginator
     | CursorPaginator
+    | SyncTokenPaginator
     | KeysetPaginator
     | LinkHeaderPaginator
     | NextUrlPaginator
@@ -317,9 +411,9 @@ def _followed(request: Request, page: Page, target: str) -> Request:
     """The same request for another URL, resolved against where the answer came from; its query is the server's own."""
     try:
         url = urljoin(page.url or request.url, target.strip())
-        urlsplit(url)
+        origin(url)
     except ValueError:
-        raise UnexpectedPage(f"the link to the next page is not a URL: {target[:80]!r}") from None
+        raise UnexpectedPage(f"the link to the next page is not an http(s) URL: {target[:80]!r}") from None
     return msgspec.structs.replace(request, url=url.partition("#")[0], params=())
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -21,12 +22,18 @@ Duration = Annotated[str, msgspec.Meta(pattern=r"^\d{1,6}(s|min|h|d|w)$", exampl
 Format = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^(iso|date|epoch_s|epoch_ms|text|.*%[a-zA-Z].*)$",
-        examples=["iso", "date", "epoch_s", "epoch_ms", "text", "%Y/%m/%d"],
+        pattern=r"^(iso|date|epoch_s|epoch_ms|epoch_us|text|.*%[a-zA-Z].*)$",
+        examples=["iso", "date", "epoch_s", "epoch_ms", "epoch_us", "text", "%Y/%m/%d"],
     ),
 ]
 
 _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_EPOCHS = {
+    "epoch_s": timedelta(seconds=1),
+    "epoch_ms": timedelta(milliseconds=1),
+    "epoch_us": timedelta(microseconds=1),
+}
+_DURATION = re.compile(r"\d{1,6}(s|min|h|d|w)", re.ASCII)
 _NUMBER = re.compile(r"-?\d{1,18}(\.\d+)?", re.ASCII)
 _FRACTION = re.compile(r"(\.\d{6})\d+")
 _LEAP = re.compile(r"(:\d\d):60")
@@ -36,29 +43,54 @@ SLOT = re.compile(r"\{([A-Za-z_][\w.]*)(?:\|([^{}]*))?\}")
 class Replication(Component, frozen=True, kw_only=True):
     """How a stream is read incrementally.
 
+    Where no end is asked for, reading goes on to whatever there is; `until_param`, or `{until}` in a template, asks for
+    an end, which is `end_date` or the time at which the run began, less `lag`.
+
     Attributes:
         key: The replication key, a field of the record.
         order: `ascending`: the bookmark may follow the pages; `descending`: read until the bookmark, commit at the end;
             `none`: no order is claimed, the bookmark moves when the unit is complete.
         inclusive: Whether the API returns records equal to the value asked for.
+        client_side: The API can't be asked for a start: everything is read, and what is older than it left out.
         lookback: Read this much again in each run, for records that arrive late: `1h`, `30min`, `2d`.
+        lag: Leave this much of the newest time to a later run, for APIs whose latest records are still incomplete.
         param: Query parameter that takes the start value; left out while there is none.
-        until_param: Query parameter that takes the end value, exclusive.
-        format: How values are written: `iso`, `date`, `epoch_s`, `epoch_ms`, `text` (as recorded, not a time: an id),
-            or a strftime pattern.
+        until_param: Query parameter that takes the end value.
+        format: How values are written: `iso`, `date`, `epoch_s`, `epoch_ms`, `epoch_us`, `text` (as recorded, not a
+            time: an id), or a strftime pattern.
+        timezone: The zone in which `date` and patterns are written, `Europe/Berlin`.
+        granularity: The smallest step of the API's times. Where the end that it takes is inclusive, declare the step:
+            the end asked for is then one step before the window's.
+        window: Read in windows of this length, one after another; each that is complete moves the bookmark.
+        start: Where to begin without a bookmark or start_date: a time, or how long ago, `90d`.
+        retention: How far back the API goes; a bookmark older than that is reported as lost time.
     """
 
     key: str
     order: Literal["ascending", "descending", "none"] = "none"
     inclusive: bool = True
+    client_side: bool = False
     lookback: Duration = "0s"
+    lag: Duration = "0s"
     param: str | None = None
     until_param: str | None = None
     format: Format = "iso"
+    timezone: str = "UTC"
+    granularity: Duration = "0s"
+    window: Duration | None = None
+    start: str | None = None
+    retention: Duration | None = None
 
     def __post_init__(self) -> None:
-        if self.format == "text" and not self.lookback.startswith("0"):
-            raise ValueError("a lookback needs a time: with `format: text` it cannot be taken off")
+        timed = (self.lookback, self.lag, self.granularity, self.window or "0s", self.retention or "0s")
+        if self.format == "text" and any(duration(text) for text in timed):
+            raise ValueError("lookback, lag, granularity, window and retention need a time, not `format: text`")
+        if self.start is not None and "{" not in self.start and self.format != "text" and not _is_start(self.start):
+            raise ValueError("`start` is a time, or how long ago: 2015-01-01, 90d")
+        try:
+            zone(self.timezone)
+        except (ValueError, OSError):  # zoneinfo's errors are both
+            raise ValueError(f"{self.timezone} is not a time zone") from None
 
     def rank(self, value: Any) -> Any:
         """What a key value is compared by; None where it has no place in the order (null, or not a time).
@@ -71,12 +103,27 @@ class Replication(Component, frozen=True, kw_only=True):
             return (0, int(value)) if value.isascii() and value.isdigit() and len(value) < 40 else (1, value)
         return (0, value) if isinstance(value, int) and not isinstance(value, bool) else None
 
-    def start(self, bookmark: str) -> str:
-        """The value to read from: the bookmark less the lookback. Raises ConfigError where it is not a time."""
-        back = timedelta(**{_UNITS[self.lookback.lstrip("0123456789")]: int(re.sub(r"\D", "", self.lookback))})
-        if not back:
-            return bookmark
-        return _iso(_time(bookmark) - back)
+    def written(self, value: str) -> str:
+        """A start as the API wants it. Raises ConfigError where it is not a time and the format needs one."""
+        return formatted(value, self.format, self.timezone)
+
+
+def zone(name: str) -> tzinfo:
+    """A time zone by its name. Raises ValueError or OSError (ZoneInfoNotFoundError is a KeyError beneath)."""
+    try:
+        return UTC if name == "UTC" else ZoneInfo(name)
+    except KeyError:
+        raise ValueError(name) from None
+
+
+def duration(text: str) -> timedelta:
+    """`90s`, `30min`, `1h`, `2d`, `1w` as a length of time."""
+    digits = text.rstrip("smindhw")
+    return timedelta(**{_UNITS[text[len(digits) :]]: int(digits)})
+
+
+def _is_start(text: str) -> bool:
+    return moment(text) is not None or _DURATION.fullmatch(text) is not None
 
 
 def moment(value: Any) -> datetime | None:
@@ -107,20 +154,16 @@ def _odd_moment(text: str) -> datetime | None:
     return moment(mended) if mended != text and len(mended) <= len(text) else None
 
 
-def formatted(value: str, how: str) -> str:
+def formatted(value: str, how: str, timezone: str = "UTC") -> str:
     """A bookmark or date as the API wants it written. Raises ConfigError where it is not a time and `how` needs one."""
     if how == "text":
         return value
-    time = _time(value).astimezone(UTC)
+    time = time_of(value).astimezone(UTC)
     if how == "iso":
-        return _iso(time)
-    if how == "date":
-        return time.date().isoformat()
-    if how == "epoch_s":
-        return str(int(time.timestamp() // 1))
-    if how == "epoch_ms":
-        return str((time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1))
-    return time.strftime(how)
+        return iso(time)
+    if how in _EPOCHS:
+        return str((time - datetime(1970, 1, 1, tzinfo=UTC)) // _EPOCHS[how])
+    return time.astimezone(zone(timezone)).strftime("%Y-%m-%d" if how == "date" else how)
 
 
 def substitute(text: str, values: Mapping[str, str], escape: Callable[[str], str] = str) -> str:
@@ -133,12 +176,14 @@ def slots(text: str) -> list[tuple[str, str]]:
     return SLOT.findall(text)
 
 
-def _time(value: str) -> datetime:
+def time_of(value: str) -> datetime:
+    """A bookmark or date as a point in time. Raises ConfigError where it is none."""
     found = moment(value)
     if found is None:
         raise ConfigError(f"{value!r} is not a time", hint="for keys that are not times declare `format: text`")
     return found
 
 
-def _iso(time: datetime) -> str:
+def iso(time: datetime) -> str:
+    """ISO 8601 text, with `Z` for UTC."""
     return time.isoformat().replace("+00:00", "Z")

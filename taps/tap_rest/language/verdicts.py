@@ -110,7 +110,7 @@ class When(Component, frozen=True, kw_only=True):
                 return False
         if self.content_type is not None and not page.content_type.startswith(self.content_type.lower()):
             return False
-        if self.contains is not None and self.contains.encode() not in page.body:
+        if self.contains is not None and not page.contains(self.contains.encode()):
             return False
         return self.body is None or self.body.holds(page)
 
@@ -151,7 +151,10 @@ class Rule(Component, frozen=True, kw_only=True):
 
     Attributes:
         when: The tests.
-        then: What the answer means.
+        then: What the answer means: `ok`, read it; `empty`, a whole page without records; `retry`, `wait`, ask again,
+            after growing pauses or when it says; `reauth`, once with new credentials; `skip_record` and
+            `skip_partition`, leave out this answer or the whole partition, counted and no failure; `fail_stream`;
+            `abort`, end the run.
         until: With `retry` and `wait`: where the answer says how long; without it `Retry-After` does.
         reason: Why, for reports.
     """
@@ -177,6 +180,8 @@ def judge(page: Page, rules: Sequence[Rule] = (), *, now: float, empty_ok: bool 
     """
     wait = retry_after(page.headers, now=now)
     for rule in rules:
+        if page.spool is not None and rule.when.body is not None:
+            break  # it is judged again once it is read
         if rule.when.holds(page):
             said = None if rule.until is None else rule.until.seconds(page, now=now)
             reason = rule.reason or f"status {page.status}, by the declaration"
@@ -213,6 +218,9 @@ def _readable(page: Page, wait: float | None, *, empty_ok: bool) -> Verdict:
         return Verdict("retry", f"status {page.status} with an empty body", wait)
     if is_web_page(page):
         return Verdict("retry", f"status {page.status} with a web page where data was expected", wait)
+    part = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", page.headers.get("content-range", ""), re.ASCII)
+    if part and (int(part[1]), int(part[2]) + 1) != (0, int(part[3])):
+        return Verdict("retry", f"status {page.status} with a part of the data, {part[0]}", wait)
     return Verdict("ok", f"status {page.status}")
 
 

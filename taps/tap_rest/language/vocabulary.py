@@ -13,7 +13,9 @@ from tap_rest.component import Component
 from tap_rest.errors import ConfigError
 from tap_rest.formats.formats import Format, JsonFormat
 from tap_rest.formats.records import Records
-from tap_rest.language.paginators import Paginator, SinglePagePaginator
+from tap_rest.language.jobs import Job
+from tap_rest.language.paginators import Paginator, SinglePagePaginator, SyncTokenPaginator
+from tap_rest.language.partitions import ForEach
 from tap_rest.language.replication import Replication, moment
 from tap_rest.language.verdicts import Rule
 
@@ -74,7 +76,8 @@ class Setting(Component, frozen=True, kw_only=True):
         }[self.kind]
         if not fits:
             raise ConfigError(f"the setting `{name}` is not of the kind {self.kind}", hint=self.description)
-        if not text.isprintable():
+        lines = text.split("\n") if text.startswith("-----BEGIN ") else [text]  # a key in PEM has several
+        if not all(map(str.isprintable, lines)):
             raise ConfigError(f"the setting `{name}` holds a line break or another control character")
         return text
 
@@ -161,14 +164,36 @@ class Stream(Defaults, frozen=True, kw_only=True):
     Attributes:
         path: Path below base_url.
         records: Where the records are.
+        for_each: What the stream is read once for each of.
+        job: The request orders a report, which is read when it is ready.
+        conditional: Ask with the ETag or Last-Modified of the last answer whether anything has changed; a 304 is proof
+            that nothing has. Of a stream of several pages only where the newest records come first.
         schema: JSON Schema of a record; fields that it does not name are kept as well.
         description: For people.
     """
 
     path: UrlPath
     records: Records
+    for_each: ForEach | None = None
+    job: Job | None = None
+    conditional: bool = False
     schema: dict[str, Any] | None = None
     description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.job is not None and (self.conditional or isinstance(self.paginator, SyncTokenPaginator)):
+            raise ValueError("a report is new each time: `job` goes with neither `conditional` nor sync tokens")
+        if self.for_each is None:
+            return
+        if not self.primary_keys and not self.include:
+            raise ValueError("without primary_keys `include` must name the partition, or equal records look like one")
+        if self.replication is not None and (self.by_change or self.for_each.batch):
+            raise ValueError("a partition that is read whole, or in batches, has no `replication` of its own")
+
+    @property
+    def by_change(self) -> bool:
+        """Whether its partitions are read when their parents have changed."""
+        return self.for_each is not None and self.for_each.only == "changed"
 
     def json_schema(self) -> dict[str, Any]:
         """The Singer schema: always open, the same in every run, with the `x-daykeep-*` hints that are declared."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 import yaml
@@ -171,73 +172,63 @@ def _plain(text: str) -> Any:
     return text
 
 
-def mistakes(value: Any, kind: Any, path: KeyPath = ()) -> Iterator[Mistake]:
+def mistakes(value: Any, kind: Any, path: KeyPath = ()) -> list[Mistake]:
     """Everything that keeps a value from being of a type: msgspec's checks, but not only the first that fails."""
     options = _options(kind)
-    structs = [option for option in options if isinstance(option, type) and issubclass(option, msgspec.Struct)]
     inner = {get_origin(option): get_args(option) for option in options}
+    structs = [option for option in options if isinstance(option, type) and issubclass(option, msgspec.Struct)]
+    found: list[Mistake] = []
     if isinstance(value, dict) and structs:
-        yield from _struct_mistakes(value, structs, path)
+        found = _struct_mistakes(value, structs, path)
     elif isinstance(value, dict) and dict in inner:
         for key, item in value.items():
-            yield from mistakes(item, inner[dict][1], (*path, key))
+            found += mistakes(key, inner[dict][0], (*path, key)) + mistakes(item, inner[dict][1], (*path, key))
     elif isinstance(value, list) and list in inner:
         for index, item in enumerate(value):
-            yield from mistakes(item, inner[list][0], (*path, index))
-    else:
-        yield from _conversion_mistake(value, kind, path)
+            found += mistakes(item, inner[list][0], (*path, index))
+    return found or _conversion_mistakes(value, kind, path)  # what is left are the checks between fields
 
 
-def _struct_mistakes(value: dict[str, Any], structs: list[type[msgspec.Struct]], path: KeyPath) -> Iterator[Mistake]:
-    tags = {str(struct.__struct_config__.tag): struct for struct in structs if struct.__struct_config__.tag}
-    struct, extra = structs[0], set[str]()
-    if tags:
-        given = value.get("type")
-        if given not in tags:
-            problem = f"`{given}` is not a known type" if "type" in value else "`type` is missing"
-            where = (*path, "type") if "type" in value else path
-            yield Mistake(where, problem, did_you_mean(str(given or ""), tags))
-            return
-        struct, extra = tags[given], {"type"}
-    fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
-    wrong = False
+def _struct_mistakes(value: dict[str, Any], structs: list[type[msgspec.Struct]], path: KeyPath) -> list[Mistake]:
+    """What is wrong with single keys."""
+    kinds = {str(struct.__struct_config__.tag): struct for struct in structs if struct.__struct_config__.tag}
+    given = str(value.get("type", ""))
+    if kinds and given not in kinds:
+        if "type" not in value:
+            return [Mistake(path, "`type` is missing", did_you_mean("", kinds))]
+        return [Mistake((*path, "type"), f"`{given}` is not a known type", did_you_mean(given, kinds))]
+    fields = _fields(kinds.get(given, structs[0]))
+    missing = [name for name, field in fields.items() if field.required and name not in value]
+    found = [Mistake(path, f"`{name}` is missing") for name in missing]
     for key, item in value.items():
         if key in fields:
-            for mistake in mistakes(item, fields[key].type, (*path, key)):
-                wrong = True
-                yield mistake
-        elif key not in extra:
-            wrong = True
-            yield Mistake((*path, key), f"unknown key `{key}`", did_you_mean(key, {*fields, *extra}))
-    for name, field in fields.items():
-        if field.required and name not in value:
-            wrong = True
-            yield Mistake(path, f"`{name}` is missing")
-    if not wrong:  # what is left are the checks between fields
-        yield from _conversion_mistake(value, struct, path)
+            found += mistakes(item, fields[key].type, (*path, key))
+        elif key != "type" or not kinds:
+            found.append(Mistake((*path, key), f"unknown key `{key}`", did_you_mean(key, fields)))
+    return found
 
 
-def _conversion_mistake(value: Any, kind: Any, path: KeyPath) -> Iterator[Mistake]:
+@cache
+def _fields(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    return {field.encode_name: field for field in msgspec.structs.fields(struct)}
+
+
+def _conversion_mistakes(value: Any, kind: Any, path: KeyPath) -> list[Mistake]:
+    """What msgspec says of a value, with the words or examples that its type knows."""
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         problem = re.sub(r" - at `.*`$", "", str(error)).replace("`", "")
         shown = f"`{value}` " if isinstance(value, str | int | float) else ""
-        if choices := {
-            str(arg) for option in _options(kind) if get_origin(option) is Literal for arg in get_args(option)
-        }:
-            yield Mistake(path, f"{shown}is not a known value", did_you_mean(str(value), choices))
-        elif "matching regex" in problem:
-            yield Mistake(path, f"{shown}is not written as it must be", "; ".join(_examples(kind)))
-        else:
-            yield Mistake(path, f"{shown}does not fit: {problem[:1].lower()}{problem[1:]}")
-
-
-def _examples(kind: Any) -> Iterator[str]:
-    for option in (kind, *get_args(kind)):
-        for meta in getattr(option, "__metadata__", ()):
-            if isinstance(meta, msgspec.Meta) and meta.examples:
-                yield f"for example {', '.join(map(str, meta.examples))}"
+        shape = msgspec.json.schema(kind)
+        shapes = shape.get("anyOf", [shape])
+        if words := [str(word) for shape in shapes for word in shape.get("enum", ())]:
+            return [Mistake(path, f"{shown}is not a known value", did_you_mean(str(value), words))]
+        if "matching regex" in problem:
+            examples = ", ".join(str(example) for shape in shapes for example in shape.get("examples", ()))
+            return [Mistake(path, f"{shown}is not written as it must be", examples and f"for example {examples}")]
+        return [Mistake(path, f"{shown}does not fit: {problem[:1].lower()}{problem[1:]}")]
+    return []
 
 
 def _options(kind: Any) -> list[Any]:

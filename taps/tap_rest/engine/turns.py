@@ -1,0 +1,136 @@
+"""What there is to read of one partition: from its bookmark to its end, in windows of which one follows the other.
+
+Windows are half-open and tile the stretch; one that the API can't answer whole is made smaller, and they grow again.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from tap_rest.engine.checkpoint import Unit
+from tap_rest.errors import ConfigError
+from tap_rest.language.declaration import BoundStream
+from tap_rest.language.partitions import WHOLE, Partition
+from tap_rest.language.replication import Replication, duration, iso, moment, time_of, zone
+
+SMALLEST = timedelta(seconds=1)
+
+
+class Turn:
+    """One partition's turn in a run.
+
+    Args:
+        stream: Whose partition it is.
+        began: The wall clock, seconds since the epoch.
+        bookmark: Where an earlier run ended.
+        start_date: Where to begin without one.
+        end_date: Where to end, exclusive.
+        partition: Which of the stream's.
+
+    Attributes:
+        start: Where it begins; None for the beginning.
+        bookmark: What it was made from.
+        window: How long the windows are at most; None where there are none.
+        lost: Time that the API no longer has: from the bookmark to where it goes back to.
+    """
+
+    def __init__(
+        self,
+        stream: BoundStream,
+        began: float,
+        *,
+        bookmark: str | int | None = None,
+        start_date: str | None = None,
+        end_date: str | None = None,
+        partition: Partition = WHOLE,
+    ) -> None:
+        self.stream, self.began, self.partition, self.bookmark = stream, began, partition, bookmark
+        self.lost: tuple[str, str] | None = None
+        self.start: str | None = None
+        self._end: str | None = None
+        self._floats = False
+        self._size: timedelta | None = None
+        if (replication := stream.declared.replication) is not None:
+            self._place(replication, bookmark, start_date, end_date)
+        self._at: str | None = self.start
+        self.window = self._size
+
+    def _place(
+        self, replication: Replication, bookmark: str | int | None, start_date: str | None, end_date: str | None
+    ) -> None:
+        now = datetime.fromtimestamp(self.began, UTC)
+        if bookmark is not None:
+            back = duration(replication.lookback)
+            self.start = iso(time_of(str(bookmark)) - back) if back else str(bookmark)
+        elif start_date is None and replication.start is not None:
+            self._floats = replication.format != "text" and moment(replication.start) is None
+            self.start = iso(now - duration(replication.start)) if self._floats else replication.start
+        else:
+            self.start = start_date
+        if replication.retention is not None:
+            floor = now - duration(replication.retention)
+            if self.start is None or (moment(self.start) or floor) < floor:
+                self.lost = None if bookmark is None else (str(bookmark), iso(floor))
+                self.start, self._floats = iso(floor), True
+        self._size = None if replication.window is None else duration(replication.window)
+        clock = bool(self._size or duration(replication.lag) or self.stream.declared.paginator.result_cap)
+        if self.stream.ends and (end_date is not None or clock or self.stream.needs_end):
+            last = now - duration(replication.lag)
+            asked = moment(end_date)
+            self._floats = self._floats or asked is None or asked > last
+            end = asked if asked is not None and (asked <= last or not clock) else last
+            self._end = end_date if end == asked and end_date else iso(end)
+        step = duration(replication.granularity)
+        if step and self._end is not None:
+            self._end = iso(_floor(time_of(self._end), step, replication.timezone))
+        if step and self.start is not None:
+            self.start = iso(_floor(time_of(self.start), step, replication.timezone))
+        if self._size is not None and (self.start is None or self._end is None):
+            raise ConfigError(
+                "windows need a beginning and an API that can be asked for an end",
+                where=f"streams.{self.stream.name}",
+                hint="give start_date, or declare `start`; declare `until_param` or use {until}",
+            )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing to read."""
+        first, last = moment(self._at), moment(self._end)
+        return first is not None and last is not None and first >= last
+
+    def unit(self) -> Unit:
+        """What to read next."""
+        until = self._end
+        if self._size is not None and self._at is not None and until is not None:
+            until = iso(min(time_of(self._at) + self._size, time_of(until)))
+        return Unit(self.stream, self.began, self._at, until, self.partition, self.bookmark, self._floats)
+
+    def completed(self, unit: Unit) -> bool:
+        """Whether anything is left after a unit that was read to its end."""
+        if self._size is None:
+            return False
+        self._at = unit.until
+        if self.is_over:
+            return False
+        most = self.window or time_of(self._end or "") - time_of(self._at or "")
+        self._size = min(self._size * 2, max(most, SMALLEST))
+        return True
+
+    def halved(self, unit: Unit) -> bool:
+        """Makes the next unit half as long as one that was too much for the API; False where it can't be cut."""
+        replication = self.stream.declared.replication
+        if replication is None or unit.start is None or unit.until is None:
+            return False
+        step = max(duration(replication.granularity), SMALLEST)
+        steps = (time_of(unit.until) - time_of(unit.start)) // step
+        self._size = max(steps // 2, 1) * step
+        return steps > 1
+
+
+def _floor(time: datetime, step: timedelta, timezone: str) -> datetime:
+    """The last whole step at or before a time, days counted in a zone."""
+    local = time.astimezone(zone(timezone))
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    if step >= timedelta(days=1):
+        return midnight.astimezone(UTC)
+    return (midnight + (local - midnight) // step * step).astimezone(UTC)

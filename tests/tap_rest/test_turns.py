@@ -1,0 +1,260 @@
+"""Windows, ends and floors: what is asked for of a stretch of time, and what is read again when it was too much."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.tap_rest.harness import NOW, FastClock, Run, json_api, run
+from tests.tap_rest.hostile import response
+
+from tap_rest.engine.engine import RunIncomplete
+from tap_rest.errors import ConfigError
+
+START = datetime(2027, 1, 1, tzinfo=UTC)
+ROWS = [
+    {"id": number, "t": (START + timedelta(hours=number)).isoformat().replace("+00:00", "Z")} for number in range(200)
+]
+
+
+def declared(replication: str, paginator: str = "single_page", more: str = "") -> str:
+    return f"""
+    streams:
+      rows:
+        path: /rows
+        records: items
+        primary_keys: [id]
+        paginator: {{type: {paginator}}}
+        replication: {{key: t, param: since, until_param: until, {replication}}}
+        {more}
+    """
+
+
+def by_time(_: str, params: dict[str, str]) -> Any:
+    found = [row for row in ROWS if params.get("since", "") <= str(row["t"]) < params.get("until", "9")]
+    return {"items": found, "total": len(found)}
+
+
+def asked(server: Any) -> list[tuple[str, str]]:
+    """The start and end of every request, to the hour."""
+    found = []
+    for text in server.seen:
+        params = dict(pair.split("=") for pair in text.split()[1].partition("?")[2].split("&") if "=" in pair)
+        found.append((params.get("since", "")[5:13], params.get("until", "")[5:13]))
+    return found
+
+
+def ids(*runs: Run) -> list[int]:
+    return [record["id"] for result in runs for record in result.records()]
+
+
+@pytest.mark.case("R003-7")
+def test_windows_tile_the_time_and_each_moves_the_bookmark(tmp_path: Path) -> None:
+    with json_api(by_time) as server:
+        result = run(tmp_path, server, declared("window: 3d, start: 2027-01-01"))
+        assert result.error is None
+        stops = [f"01-{day:02}T00" for day in (4, 7, 10, 13)] + ["01-15T08"]
+        assert [until for _, until in asked(server)] == stops
+        assert [since for since, _ in asked(server)] == ["01-01T00", *stops[:-1]]
+    assert ids(result) == list(range(200))
+    values = [state["bookmarks"]["rows"].get("replication_key_value") for state in result.states]
+    assert [value and value[5:13] for value in values if value] == stops
+    claim = result.claim("rows")
+    assert (claim["from"], claim["to"][:13], claim["status"]) == ("2027-01-01", "2027-01-15T08", "complete")
+    assert claim["evidence"]["records"] == 200
+
+
+def test_a_run_goes_on_at_the_window_that_failed(tmp_path: Path) -> None:
+    broken = [True]
+
+    def flaky(path: str, params: dict[str, str]) -> Any:
+        if broken[0] and params["since"] == "2027-01-07T00:00:00Z":
+            return response(b"no", status="400 Bad Request")
+        return by_time(path, params)
+
+    with json_api(flaky) as server:
+        first = run(tmp_path, server, declared("window: 3d, start: 2027-01-01"))
+        assert isinstance(first.error, RunIncomplete)
+        assert first.states[-1]["bookmarks"]["rows"]["replication_key_value"] == "2027-01-07T00:00:00Z"
+        assert [claim["status"] for claim in first.states[-1]["claims"]["rows"]] == ["complete", "partial"]
+        broken[0] = False
+        asked_before = len(server.seen)
+        again = run(tmp_path, server, declared("window: 3d, start: 2027-01-01"), state=first.states[-1])
+        assert asked(server)[asked_before] == ("01-07T00", "01-10T00")
+    assert ids(first, again) == list(range(200))
+
+
+@pytest.mark.case("C14")
+def test_a_window_with_more_rows_than_the_api_gives_is_cut_in_two(tmp_path: Path) -> None:
+    """The API gives the first thirty rows of whatever is asked for, with or without saying how many there are."""
+
+    def capped(path: str, params: dict[str, str]) -> Any:
+        page = by_time(path, params)
+        return {**page, "items": page["items"][:30]}
+
+    for paginator in ("single_page, result_cap: 30", "single_page, result_cap: 30, total: total"):
+        with json_api(capped) as server:
+            result = run(tmp_path, server, declared("start: 2027-01-01", paginator))
+            assert result.error is None
+        found = ids(result)
+        assert sorted(set(found)) == list(range(200))
+        assert result.claim("rows")["status"] == "complete"
+        if "total:" in paginator:
+            assert found == list(range(200)), "a total says so before anything is written"
+
+
+@pytest.mark.case("C14")
+def test_more_rows_than_the_api_gives_at_one_moment_are_told(tmp_path: Path) -> None:
+    same = [{"id": number, "t": "2027-01-03T00:00:00Z"} for number in range(50)]
+    with json_api(lambda *_: {"items": same[:30]}) as server:
+        result = run(tmp_path, server, declared("start: 2027-01-01", "single_page, result_cap: 30"))
+    assert isinstance(result.error, RunIncomplete)
+    assert result.claim("rows")["status"] == "partial"
+    assert "replication_key_value" not in result.states[-1]["bookmarks"]["rows"]
+
+
+@pytest.mark.case("C14")
+def test_a_cap_without_a_window_to_cut_is_told(tmp_path: Path) -> None:
+    declaration = """
+    streams:
+      rows: {path: /rows, records: items, paginator: {type: single_page, result_cap: 30}}
+    """
+    with json_api(lambda *_: {"items": ROWS[:30]}) as server:
+        result = run(tmp_path, server, declaration)
+    assert isinstance(result.error, RunIncomplete)
+    assert result.claim("rows")["evidence"]["reason"] == "result_cap"
+
+
+def test_the_newest_time_is_left_to_a_later_run(tmp_path: Path) -> None:
+    with json_api(by_time) as server:
+        first = run(tmp_path, server, declared("start: 2027-01-01, lag: 12d"))
+        assert asked(server) == [("01-01T00", "01-03T08")]
+        later = run(
+            tmp_path,
+            server,
+            declared("start: 2027-01-01, lag: 12d"),
+            state=first.states[-1],
+            clock=FastClock(NOW + 86400 * 30),
+        )
+    assert sorted({*ids(first, later)}) == list(range(200))
+    assert max(ids(first)) == 55
+
+
+@pytest.mark.case("trap:3.9")
+def test_a_bookmark_stays_behind_the_lag_where_no_end_can_be_asked_for(tmp_path: Path) -> None:
+    declaration = declared("lag: 1h").replace("until_param: until, ", "")
+    with json_api(lambda *_: {"items": [{"id": 1, "t": "2027-01-15T07:59:00Z"}]}) as server:
+        result = run(tmp_path, server, declaration)
+    assert result.states[-1]["bookmarks"]["rows"]["replication_key_value"] == "2027-01-15T07:00:00Z"
+
+
+def test_an_inclusive_end_is_one_step_before_the_next_start(tmp_path: Path) -> None:
+    """An API of whole days, both ends included, in the zone of its account."""
+
+    def by_day(_: str, params: dict[str, str]) -> Any:
+        first, last = params["since"], params["until"]
+        local = [{**row, "d": str(row["t"])[:10]} for row in ROWS]
+        return {"items": [row for row in local if first <= str(row["d"]) <= last]}
+
+    replication = "window: 3d, start: 2027-01-01, format: date, granularity: 1d"
+    with json_api(by_day) as server:
+        result = run(tmp_path, server, declared(replication))
+        assert asked(server) == [
+            ("01-01", "01-03"),
+            ("01-04", "01-06"),
+            ("01-07", "01-09"),
+            ("01-10", "01-12"),
+            ("01-13", "01-14"),
+        ]
+    assert ids(result) == list(range(200))
+    assert result.claim("rows")["to"] == "2027-01-15T00:00:00Z"
+    with json_api(by_day) as server:
+        run(tmp_path, server, declared(f"{replication}, timezone: America/New_York"))
+        assert asked(server)[-1] == ("01-12", "01-14")
+        assert asked(server)[0] == ("12-31", "01-02")
+
+
+@pytest.mark.case("R002-27")
+def test_times_are_written_in_the_apis_zone(tmp_path: Path) -> None:
+    declaration = declared('format: "%Y-%m-%d %H:%M", timezone: Europe/Berlin')
+    with json_api(lambda *_: {"items": []}) as server:
+        run(
+            tmp_path,
+            server,
+            declaration,
+            state={"bookmarks": {"rows": {"replication_key_value": "2027-01-10T12:00:59Z"}}},
+        )
+        assert "since=2027-01-10%2013:00" in server.seen[0]
+
+
+@pytest.mark.case("R003-18")
+@pytest.mark.parametrize(("start", "first"), [("30d", "12-16T08"), ("2026-12-01", "12-01T00")])
+def test_a_declared_start_is_a_time_or_how_long_ago(tmp_path: Path, start: str, first: str) -> None:
+    with json_api(by_time) as server:
+        run(tmp_path, server, declared(f"start: {start}"))
+        run(tmp_path, server, declared(f"start: {start}"), start_date="2027-01-02")
+        assert [since for since, _ in asked(server)] == [first, "01-02T00"]
+
+
+def test_time_that_the_api_no_longer_has_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state = {"bookmarks": {"rows": {"replication_key_value": "2026-11-01T00:00:00Z"}}}
+    with json_api(by_time) as server:
+        result = run(tmp_path, server, declared("retention: 30d"), state=state)
+        assert asked(server) == [("12-16T08", "")]
+    assert "from 2026-11-01T00:00:00Z to 2026-12-16T08:00:00Z is beyond what the API keeps" in caplog.text
+    assert result.claim("rows")["from"] == "2026-12-16T08:00:00Z"
+
+
+def test_newest_first_that_ends_before_the_bookmark_is_told(tmp_path: Path) -> None:
+    newest = list(reversed(ROWS))[:20]
+    declaration = declared("order: descending, retention: 30d").replace("param: since, until_param: until, ", "")
+    with json_api(lambda *_: {"items": newest}) as server:
+        state = {"bookmarks": {"rows": {"replication_key_value": ROWS[50]["t"]}}}
+        result = run(tmp_path, server, declaration, state=state)
+        assert "what lies between may be lost" in str(result.claim("rows")["evidence"]["warnings"])
+        state = {"bookmarks": {"rows": {"replication_key_value": newest[5]["t"]}}}
+        result = run(tmp_path, server, declaration, state=state)
+        assert result.claim("rows")["evidence"]["reason"] == "bookmark_reached"
+
+
+def test_what_the_api_cannot_leave_out_is_left_out_here(tmp_path: Path) -> None:
+    declaration = """
+    streams:
+      rows: {path: /rows, records: items, primary_keys: [id], replication: {key: t, client_side: true}}
+    """
+    rows = [*ROWS[:4], {"id": "odd", "t": None}]
+    with json_api(lambda *_: {"items": rows}) as server:
+        first = run(tmp_path, server, declaration)
+        again = run(tmp_path, server, declaration, state=first.states[-1])
+    assert ids(first) == [0, 1, 2, 3, "odd"]
+    assert ids(again) == [3, "odd"], "a record whose place is unknown is never left out"
+    assert again.claim("rows")["evidence"]["older"] == 3
+
+
+def test_windows_without_a_beginning_or_an_end_are_refused(tmp_path: Path) -> None:
+    with json_api(by_time) as server:
+        for declaration in (
+            declared("window: 3d"),
+            declared("window: 3d, start: 1d").replace("until_param: until, ", ""),
+        ):
+            result = run(tmp_path, server, declaration)
+            assert isinstance(result.error, RunIncomplete | ConfigError)
+            assert server.seen == []
+
+
+def test_an_end_in_a_template_is_the_time_of_the_run(tmp_path: Path) -> None:
+    declaration = """
+    streams:
+      rows:
+        path: /rows
+        method: POST
+        body: {from: "{bookmark|epoch_ms}", to: "{until|epoch_s}"}
+        records: items
+        replication: {key: t, start: 2027-01-01}
+    """
+    with json_api(lambda *_: {"items": []}) as server:
+        result = run(tmp_path, server, declaration)
+        assert server.seen[0].endswith('{"from":"1798761600000","to":"1800000000"}')
+        assert result.claim("rows")["to"] == "2027-01-15T08:00:00Z"
