@@ -8,6 +8,7 @@ TapError
 ├ NoAnswer           no whole answer came
 ├ UnexpectedPage     a body that is not what was declared: asked again first, then fatal for the stream
 ├ PaginationLoop     the same request twice in one unit
+├ UnitIncomplete     the end was reached without the evidence that everything came
 └ Postponed          the API asks to come back later than `max_wait`
 """
 
@@ -96,6 +97,10 @@ class UnexpectedPage(TapError):
 
 class PaginationLoop(TapError):
     pass
+
+
+class UnitIncomplete(TapError):
+    """A unit came to its end without the evidence that everything came."""
 
 
 class Postponed(TapError):

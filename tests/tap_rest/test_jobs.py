@@ -739,7 +739,7 @@ def test_an_id_stays_what_it_is_in_a_path_and_in_a_query(tmp_path: Path, id_: st
 def test_a_heavy_state_is_written_after_the_order_as_well(
     tmp_path: Path, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tap_rest.engine.engine.LIGHT_STATE", -1)
+    monkeypatch.setattr("tap_rest.engine.telling.LIGHT_STATE", -1)
     with Hostile(reports) as server:
         result = run(tmp_path, server, PAGES)
     page = result.states[0]["bookmarks"]["rows"]["page"]

@@ -154,11 +154,6 @@ class Sending:
         self._home = origin(bound.base_url)
 
     @property
-    def reached(self) -> bool:
-        """Whether the server has ever answered."""
-        return self._reached.is_set()
-
-    @property
     def side_by_side(self) -> int:
         """How many requests may ever be under way at once."""
         return self._credentials.good()[0].limiter.side_by_side
@@ -263,7 +258,7 @@ class Sending:
             page = self._exchange(sent, stream, stream.declared.timeouts, tries, credential)
         except TransportError as error:
             credential.limiter.failed(request, cut=error.kind == "cut")
-            unknown = error.kind == "connect" and not self.reached
+            unknown = error.kind == "connect" and not self._reached.is_set()
             tried = FIRST_TRIES if unknown else TRIES
             raise (_Again(error, tries=tried, done=error.arrived) if error.retriable else error) from None
         except TokenUnavailable as error:
@@ -376,6 +371,11 @@ class Sending:
         tries.waited += seconds
         self._clock.wait(seconds)
         return waited + seconds
+
+    def is_pointless(self, error: TapError) -> bool:
+        """Whether after an error no other stream would fare better."""
+        unreached = isinstance(error, TransportError) and error.kind in ("connect", "tls", "request")
+        return isinstance(error, CredentialsRefused | RunAborted) or (unreached and not self._reached.is_set())
 
     def masked(self, error: TapError) -> TapError:
         """The error without secrets, which a server may have put into its own words."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from tap_rest.engine.checkpoint import Unit
+from tap_rest.engine.signals import Waiter
 from tap_rest.errors import ConfigError
 from tap_rest.language.declaration import BoundStream
 from tap_rest.language.partitions import WHOLE, Partition
@@ -125,6 +126,30 @@ class Turn:
         steps = (time_of(unit.until) - time_of(unit.start)) // step
         self._size = max(steps // 2, 1) * step
         return steps > 1
+
+
+class Turns:
+    """Makes the turns of a run.
+
+    Args:
+        clock: Says when each begins.
+        start_date: Where to begin without a bookmark.
+        end_date: Where to end, exclusive.
+    """
+
+    def __init__(self, clock: Waiter, start_date: str | None, end_date: str | None) -> None:
+        self._clock, self._start_date, self._end_date = clock, start_date, end_date
+
+    def turn(self, stream: BoundStream, partition: Partition, bookmark: str | int | None = None) -> Turn:
+        """What there is to read of a partition from a bookmark on."""
+        return Turn(
+            stream,
+            self._clock.now(),
+            bookmark=bookmark,
+            start_date=self._start_date,
+            end_date=self._end_date,
+            partition=partition,
+        )
 
 
 def _floor(time: datetime, step: timedelta, timezone: str) -> datetime:
