@@ -12,10 +12,10 @@ from urllib.parse import parse_qsl
 
 from tests.tap_rest.hostile import Hostile, response
 
-from tap_rest.engine.checkpoint import State
 from tap_rest.engine.engine import Engine
 from tap_rest.engine.messages import Output, RawLane
 from tap_rest.engine.signals import Interrupted, Waiter
+from tap_rest.engine.state import State
 from tap_rest.engine.transport import Transport
 from tap_rest.errors import TapError
 from tap_rest.language.declaration import load

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from tests.tap_rest.harness import NOW
 
-from tap_rest.engine.checkpoint import LARGEST, State, Step, Unit
+from tap_rest.engine.checkpoint import Step, Unit
 from tap_rest.engine.evidence import Evidence, Walk
+from tap_rest.engine.state import LARGEST, State
 from tap_rest.errors import ConfigError
 from tap_rest.language.declaration import BoundStream, load
 from tap_rest.request import Request

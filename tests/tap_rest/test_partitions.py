@@ -10,10 +10,12 @@ import pytest
 from tests.tap_rest.harness import NOW, json_api, run
 from tests.tap_rest.hostile import response
 
-from tap_rest.engine import checkpoint
-from tap_rest.engine.checkpoint import MOST_PARTITIONS, State, Unit
+from tap_rest.engine import memory
+from tap_rest.engine.checkpoint import Unit
 from tap_rest.engine.engine import RunIncomplete
 from tap_rest.engine.evidence import Walk
+from tap_rest.engine.memory import MOST_PARTITIONS
+from tap_rest.engine.state import State
 from tap_rest.errors import DeclarationError
 from tap_rest.language.declaration import load
 from tap_rest.language.partitions import LONGEST_ID, Partition, partition
@@ -408,6 +410,7 @@ def test_ten_thousand_partitions_stay_below_a_mebibyte_and_more_are_kept_by_the_
     last = one("one more")
     state.complete(Unit(stream, NOW, partition=last), Walk(stream), "2024-06-01T10:00:00Z")
     assert told(state) < 1 << 18
+    assert ["kept to the day" in warning for warning in state.told()] == [True]
     again = State(json.loads(json.dumps(state.value())), now=NOW)
     assert again.bookmark(stream, last) == "2024-06-01T00:00:00Z"
     assert again.bookmark(stream, one("00007".rjust(LONGEST_ID, "n"))) == "2024-05-01T00:00:00Z"
@@ -417,7 +420,7 @@ def test_ten_thousand_partitions_stay_below_a_mebibyte_and_more_are_kept_by_the_
 
 
 def test_keys_that_are_no_times_are_not_kept_by_the_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "MOST_PARTITIONS", 3)
+    monkeypatch.setattr(memory, "MOST_PARTITIONS", 3)
     stream, state = partitioned(tmp_path, "{key: t, format: text}"), State({}, now=NOW)
     for number in range(5):
         state.complete(Unit(stream, NOW, partition=one(number)), Walk(stream), 1_700_000_000)

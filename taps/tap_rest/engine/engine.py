@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from tap_rest.engine.attempts import REQUESTS, about
-from tap_rest.engine.checkpoint import State, Unit
+from tap_rest.engine.checkpoint import Unit
 from tap_rest.engine.evidence import Walk
 from tap_rest.engine.job_reader import reader_of
 from tap_rest.engine.messages import Lane
@@ -22,6 +22,7 @@ from tap_rest.engine.reader import Reader
 from tap_rest.engine.rounds import Rounds
 from tap_rest.engine.sending import Sending
 from tap_rest.engine.signals import Waiter
+from tap_rest.engine.state import State
 from tap_rest.engine.telling import Teller
 from tap_rest.engine.transport import Sender
 from tap_rest.engine.turns import Turns

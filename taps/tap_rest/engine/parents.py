@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tap_rest.engine.checkpoint import State
 from tap_rest.engine.job_reader import reader_of
 from tap_rest.engine.reader import Reader
 from tap_rest.engine.sending import Ask, RunAborted, Sending
+from tap_rest.engine.state import State
 from tap_rest.engine.telling import Teller
 from tap_rest.engine.turns import Turn, Turns
 from tap_rest.errors import CredentialsRefused, Postponed, TapError, UnexpectedPage, UnitIncomplete

@@ -15,13 +15,13 @@ from typing import Self
 import msgspec
 
 from tap_rest.engine.attempts import about
-from tap_rest.engine.checkpoint import State
 from tap_rest.engine.evidence import MOST_NAMED
 from tap_rest.engine.job_reader import JobFailed, reader_of
 from tap_rest.engine.parents import Parents
 from tap_rest.engine.reader import Reader
 from tap_rest.engine.sending import Answer, Ask, Sending
 from tap_rest.engine.signals import Waiter
+from tap_rest.engine.state import State
 from tap_rest.engine.telling import Teller
 from tap_rest.engine.turns import Turn, Turns
 from tap_rest.errors import (

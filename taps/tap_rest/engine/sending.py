@@ -19,11 +19,12 @@ import msgspec
 from tap_rest.auth.auth import NoAuth
 from tap_rest.auth.flow import TokenUnavailable
 from tap_rest.engine.attempts import Attempt, RequestLog, Tries
-from tap_rest.engine.checkpoint import State, Unit
+from tap_rest.engine.checkpoint import Unit
 from tap_rest.engine.credentials import Credential, Credentials
 from tap_rest.engine.evidence import GivenUp
 from tap_rest.engine.reading import read
 from tap_rest.engine.signals import Waiter
+from tap_rest.engine.state import State
 from tap_rest.engine.transport import Sender, TransportError
 from tap_rest.errors import CredentialsRefused, NoAnswer, Postponed, RequestRefused, TapError, UnexpectedPage
 from tap_rest.formats.json_text import BOM, check_whole

@@ -7,10 +7,10 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from tap_rest.engine.attempts import REQUESTS, Attempt, Summary, record
-from tap_rest.engine.checkpoint import State
 from tap_rest.engine.messages import Lane, state_line
 from tap_rest.engine.reader import Reader
 from tap_rest.engine.signals import Waiter
+from tap_rest.engine.state import State
 from tap_rest.language.declaration import BoundStream
 from tap_rest.redaction import Redactor
 
