@@ -27,7 +27,7 @@ from tap_rest.command import Command, config_object, json_object, options, repor
 from tap_rest.engine.attempts import REQUESTS
 from tap_rest.engine.authorize import authorize
 from tap_rest.engine.capture import Capture, CaptureClock, Replay, ReplayClock, clock_for, replayed
-from tap_rest.engine.checkpoint import State
+from tap_rest.engine.state import State
 from tap_rest.engine.engine import Engine
 from tap_rest.engine.explain import explained, masked
 from tap_rest.engine.har import write_har
