@@ -454,3 +454,33 @@ def test_a_parent_is_read_once_for_all_its_children(tmp_path: Path) -> None:
         again = run(tmp_path, server, declaration, state=first.states[-1])
         assert sum("GET /repos " in seen for seen in server.seen) == 1 + 2, "from its bookmark, and from its beginning"
     assert len(ids(again, "more")) == len(ids(again)) == 3
+
+
+def test_start_date_hides_no_parent_from_its_children(tmp_path: Path) -> None:
+    """A repository that has not changed for years has issues of today."""
+    declaration = REPOS.replace(
+        "    records: $\n",
+        "    records: $\n    replication: {key: t, order: descending}\n    paginator: {type: page_number}\n",
+        1,
+    )
+    times = {"org/a": "2026-01-01T00:00:00Z", "org/b": "2020-01-01T00:00:00Z", "org/c": "2019-01-01T00:00:00Z"}
+
+    def by_page(path: str, params: dict[str, str]) -> Any:
+        rows = [{**row, "t": times[row["full_name"]]} for row in api("/repos", {})]
+        return rows[int(params["page"]) - 1 : int(params["page"])] if path == "/repos" else api(path, params)
+
+    with json_api(by_page) as server:
+        result = run(tmp_path, server, declaration, start_date="2024-05-02")
+    assert [record["full_name"] for record in result.records("repos")] == ["org/a", "org/b"]
+    assert {one.rpartition("-")[0] for one in ids(result)} == set(NAMES)
+    assert min(record["t"] for record in result.records("issues")) == "2024-05-02T00:00:00Z"
+
+
+def test_a_parent_that_arrives_late_within_the_lookback_has_its_children_read(tmp_path: Path) -> None:
+    server_side = Pulls()
+    declaration = PULLS.replace("{key: t, order: descending}", "{key: t, order: descending, lookback: 2d}")
+    with json_api(server_side) as server:
+        result = run(tmp_path, server, declaration)
+        server_side.times["org/b", 9] = "2024-05-02T12:00:00Z"
+        again = run(tmp_path, server, declaration, state=result.states[-1])
+    assert reviews(("org/b", 9))[0] in ids(again, "reviews")

@@ -42,10 +42,16 @@ class Found:
 
 @dataclass
 class _Fed:
-    """The partitions of a child that one parent's records made, since a bookmark, and how far those were read."""
+    """The partitions of a child that one parent's records made.
+
+    Attributes:
+        children: The partitions.
+        turn: In which the parent was read.
+        seen: How far.
+    """
 
     children: Children
-    bookmark: str | int | None
+    turn: Turn
     seen: str | int | None
 
 
@@ -78,12 +84,16 @@ class Parents:
             if (each := child.declared.for_each) and each.stream == parent.name
         }
 
-    def feed(
-        self, collected: dict[str, Children], above: Partition, bookmark: str | int | None, seen: str | int | None
-    ) -> None:
-        """Takes the partitions that the records of a parent's partition, all since a bookmark, have made."""
+    def collect(self, collected: dict[str, Children], reader: Reader, records: Sequence[bytes]) -> None:
+        """Takes a parent's records, but for those that are older than what was to be read."""
+        unit = reader.unit
+        for children in collected.values():
+            children.add(reader.walk.recent(records, None if unit.bookmark is None else unit.start), unit.partition)
+
+    def feed(self, collected: dict[str, Children], turn: Turn, seen: str | int | None) -> None:
+        """Takes the partitions that the records of a parent have made, when its turn is complete."""
         for name, children in collected.items():
-            self._fed[name, above.id] = _Fed(children, bookmark, seen)
+            self._fed[name, turn.partition.id] = _Fed(children, turn, seen)
 
     def find(self, stream: BoundStream, began: float) -> Found:
         """What a stream is read once for each of; `began` is when its pass did, which no mark goes beyond."""
@@ -139,15 +149,15 @@ class Parents:
         self, stream: BoundStream, parent: BoundStream, above: Partition, mark: str | int | None, began: float
     ) -> _Fed:
         """The partitions that one of the parent's makes, from a bookmark on; read unless that has been done."""
-        known = self._fed.get((stream.name, above.id))
-        if known is not None and known.bookmark == mark:
+        whole, known = not stream.declared.by_change, self._fed.get((stream.name, above.id))
+        if known is not None and (known.turn.is_whole if whole else known.turn.bookmark == mark):
             return known
         collected, seen = self.collectors(parent, stream), None
-        for records, reader in self.walk(self._turns.turn(parent, above, mark)):
-            for children in collected.values():
-                children.add(reader.walk.recent(records, mark), above)
+        turn = self._turns.turn(parent, above, mark, whole=whole)
+        for records, reader in self.walk(turn):
+            self.collect(collected, reader, records)
             seen = reader.walk.bookmark(began) or seen
-        self.feed(collected, above, mark, seen)
+        self.feed(collected, turn, seen)
         return self._fed[stream.name, above.id]
 
     def _pages(self, reader: Reader) -> Generator[tuple[Sequence[bytes], Reader], None, End]:

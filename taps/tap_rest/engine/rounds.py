@@ -193,7 +193,7 @@ class Rounds:
         if (reader := task.reader) is None:
             log.info("%s: nothing to read from %s", task.turn.stream.name, task.turn.start)
             return "complete"
-        stream, partition = task.turn.stream, task.turn.partition
+        stream = task.turn.stream
         _, future = task.sent.popleft()
         try:
             answer = self._taken(reader, future)
@@ -209,8 +209,7 @@ class Rounds:
             if held is not None:
                 self._teller.write(stream, held, tell=False)
             held = records
-            for child in task.children.values():
-                child.add(reader.walk.recent(records, task.turn.bookmark), partition)
+            self._parents.collect(task.children, reader, records)
         step = reader.phase in STEPS
         following = reader.following(answer)
         reader.walk.evidence.requests += self._teller.sent(reader.unit.name)
@@ -251,7 +250,7 @@ class Rounds:
                 self._teller.write(turn.stream, ())
                 self._begin(task)
                 return ""
-            self._parents.feed(task.children, unit.partition, turn.bookmark, walk.bookmark(unit.began))
+            self._parents.feed(task.children, turn, walk.bookmark(unit.began))
             return "complete"
         if end.reason == "result_cap" and turn.halved(unit):
             log.info("%s: more rows than the API gives at once: the window is cut in two", unit.name)

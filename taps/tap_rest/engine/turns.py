@@ -27,6 +27,7 @@ class Turn:
         start_date: Where to begin without one.
         end_date: Where to end, exclusive.
         partition: Which of the stream's.
+        whole: Begin at the beginning, whatever start_date says, unless windows need one.
 
     Attributes:
         start: Where it begins; None for the beginning.
@@ -44,6 +45,7 @@ class Turn:
         start_date: str | None = None,
         end_date: str | None = None,
         partition: Partition = WHOLE,
+        whole: bool = False,
     ) -> None:
         self.stream, self.began, self.partition, self.bookmark = stream, began, partition, bookmark
         self.lost: tuple[str, str] | None = None
@@ -53,6 +55,8 @@ class Turn:
         self._size: timedelta | None = None
         if (replication := stream.declared.replication) is not None:
             self._place(replication, bookmark, start_date, end_date)
+            if whole and replication.window is None:
+                self.start = None
         self._at: str | None = self.start
         self.window = self._size
 
@@ -92,6 +96,11 @@ class Turn:
                 where=f"streams.{self.stream.name}",
                 hint="give start_date, or declare `start`; declare `until_param` or use {until}",
             )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it begins where there is no more before it."""
+        return self.start is None or (self.window is not None and self.bookmark is None)
 
     @property
     def is_over(self) -> bool:
@@ -140,8 +149,10 @@ class Turns:
     def __init__(self, clock: Waiter, start_date: str | None, end_date: str | None) -> None:
         self._clock, self._start_date, self._end_date = clock, start_date, end_date
 
-    def turn(self, stream: BoundStream, partition: Partition, bookmark: str | int | None = None) -> Turn:
-        """What there is to read of a partition from a bookmark on."""
+    def turn(
+        self, stream: BoundStream, partition: Partition, bookmark: str | int | None = None, *, whole: bool = False
+    ) -> Turn:
+        """What there is to read of a partition from a bookmark on, or the whole of it."""
         return Turn(
             stream,
             self._clock.now(),
@@ -149,6 +160,7 @@ class Turns:
             start_date=self._start_date,
             end_date=self._end_date,
             partition=partition,
+            whole=whole,
         )
 
 
