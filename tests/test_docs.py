@@ -113,6 +113,9 @@ WANTED = {
     "a template of what is signed": ["auth.hmac.message"],
     "a log-in request with a lifetime": ["auth.session.login_url", "auth.session.lifetime"],
     "several credentials, rotated by what is left": ["auth.pool.of"],
+    "lists in the query": [f"lists={how}" for how in ("repeat", "comma", "brackets")],
+    "bodies": ["body", "body_as=json", "body_as=form"],
+    "explicit fields, in chunks": ["params", "lists=comma", "streams.for_each.items"],
     "GET and POST": ["method=GET", "method=POST", "params", "headers", "body"],
     "timeouts": ["timeouts.connect", "timeouts.read", "timeouts.total"],
     "one page": ["paginator.single_page"],
@@ -167,7 +170,7 @@ WANTED = {
     "conditional requests": ["streams.conditional"],
     "days": ["day.field", "day.tz"],
     "how the archive treats a stream": ["mode", "volatile", "include"],
-    "an inline schema": ["streams.schema"],
+    "a schema, inline or in a file of its own": ["streams.schema"],
     "a request that proves the credentials": ["check"],
 }
 

@@ -49,6 +49,7 @@ FLOORS: dict[str, list[set[str]]] = {
             "evidence",
             "memory",
             "reading",
+            "references",
             "schema",
             "state",
             "vocabulary",
@@ -80,8 +81,8 @@ FLOORS: dict[str, list[set[str]]] = {
         {"command", "stream", "tap"},
     ],
     "target_archive": [
-        {"errors", "day", "layout", "commit", "fields"},
-        {"storage", "dayfile", "dedupe", "settings", "messages"},
+        {"errors", "day", "layout", "shape", "commit", "fields"},
+        {"storage", "dayfile", "dedupe", "drift", "settings", "messages"},
         {"log", "coverage", "writer", "archive"},
         {"sink", "archiver"},
         {"progress", "target", "sdk"},

@@ -33,50 +33,55 @@ class Command(SingerCommand):
         with reported(name), _masked_logs(name):
             sys.exit(super().main(args, prog_name or self.name, standalone_mode=False))
 
-
-def options() -> list[click.Parameter]:
-    """For writing a declaration and looking at single streams."""
-    return [
-        click.Option(
-            ["--stream", "only"], multiple=True, metavar="STREAM", help="Read this stream alone; may be repeated."
-        ),
-        click.Option(
-            ["--limit"],
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="Stop after N records of each stream, for a quick look: no bookmark moves.",
-        ),
-        click.Option(
-            ["--explain"],
-            metavar="STREAM",
-            help="Print a stream's declaration, defaults merged in, and its first request as curl, credentials masked.",
-        ),
-        click.Option(
-            ["--har"],
-            metavar="FILE",
-            type=click.Path(path_type=Path),
-            help="Write what was captured or replayed as HAR, for the developer tools of a browser.",
-        ),
-        click.Option(
-            ["--authorize"],
-            is_flag=True,
-            help="Log a person in and store the tokens, for `auth` that needs it; nothing is read.",
-        ),
-        click.Option(
-            ["--schema"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=_print_schema,
-            help="Print the JSON Schema of declaration files, for editors.",
-        ),
-    ]
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click would end it without a word
+            raise TapError("nobody reads the output any more, the target may have ended") from None
 
 
 def _print_schema(ctx: click.Context, param: click.Parameter, given: bool) -> None:  # noqa: ARG001 - click's signature
     if given:
         click.echo(json.dumps(language_schema(), indent=2, ensure_ascii=False))
         ctx.exit()
+
+
+OPTIONS: list[click.Parameter] = [
+    click.Option(
+        ["--stream", "only"], multiple=True, metavar="STREAM", help="Read this stream alone; may be repeated."
+    ),
+    click.Option(
+        ["--limit"],
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Stop after N records of each stream, for a quick look: no bookmark moves.",
+    ),
+    click.Option(
+        ["--explain"],
+        metavar="STREAM",
+        help="Print a stream's declaration, defaults merged in, and its first request as curl, credentials masked.",
+    ),
+    click.Option(
+        ["--har"],
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Write what was captured or replayed as HAR, for the developer tools of a browser.",
+    ),
+    click.Option(
+        ["--authorize"],
+        is_flag=True,
+        help="Log a person in and store the tokens, for `auth` that needs it; nothing is read.",
+    ),
+    click.Option(
+        ["--schema"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_print_schema,
+        help="Print the JSON Schema of declaration files, for editors.",
+    ),
+]
+"""For writing a declaration and looking at single streams."""
 
 
 @contextmanager
@@ -132,8 +137,6 @@ def _ending(error: BaseException) -> tuple[str, int]:
             return error.format_message(), 2
         case Interrupted():
             return f"interrupted by {error}; the next run goes on from here", error.exit_status
-        case BrokenPipeError():
-            return "nobody reads the output any more, the target may have ended", 1
         case OSError():
             return f"{error.strerror or type(error).__name__}: {error.filename or 'no file'}", 1
     log.debug("unexpected", exc_info=error)

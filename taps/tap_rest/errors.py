@@ -107,7 +107,3 @@ class Postponed(TapError):
     """Nothing is wrong, but the wait asked for is longer than the user allows; the state is kept."""
 
     exit_status = 75
-
-    def __init__(self, problem: str, *, where: str = "", hint: str = "", wait_seconds: float = 0.0) -> None:
-        super().__init__(problem, where=where, hint=hint)
-        self.wait_seconds = wait_seconds

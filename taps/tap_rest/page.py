@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from tap_rest.errors import UnexpectedPage
-from tap_rest.formats.json_text import BOM, decoded, members, slice_at
-from tap_rest.formats.spool import Spool
+from tap_rest.formats.json_text import BOM, decoded, entries
+from tap_rest.formats.places import kind_of, slice_at
+from tap_rest.formats.spool import Spool, whole
 from tap_rest.formats.streamed import Streamed
 from tap_rest.request import Request
 
@@ -56,7 +57,7 @@ class Page(msgspec.Struct, frozen=True):
 
     def whole(self) -> bytes:
         """The body as it came. Raises UnexpectedPage where it is larger than what is held at most."""
-        return self.body if self.spool is None else self.spool.whole()
+        return whole(self.spool or self.body)
 
     @property
     def content_type(self) -> str:
@@ -88,12 +89,9 @@ class Page(msgspec.Struct, frozen=True):
 
     def envelope(self, limit: int = 4096) -> dict[str, Any]:
         """The members of the body's object that are smaller than `limit` bytes: what is said around the records."""
+        body = self.body.removeprefix(BOM)
         try:
-            found = (
-                list(members(self.body.removeprefix(BOM)))
-                if self.body[:64].lstrip(BOM + b" \r\n\t")[:1] == b"{"
-                else []
-            )
+            found = entries(body) if kind_of(body) == "an object" else []
         except ValueError:
             return {}
         return {name: decoded(value) for name, value in found if len(value) < limit}

@@ -6,12 +6,11 @@ stderr and the exit status of its kind.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any, ClassVar
@@ -23,30 +22,29 @@ from singer_sdk.plugin_base import JSONSchemaValidator, _ConfigInput
 from singer_sdk.tap_base import CliTestOptionValue
 
 import tap_declarations
-from tap_rest.command import Command, config_object, json_object, options, reported
+from tap_rest.command import OPTIONS, Command, config_object, json_object, reported
 from tap_rest.engine.attempts import REQUESTS
 from tap_rest.engine.authorize import authorize
 from tap_rest.engine.capture import Capture, CaptureClock, Replay, ReplayClock, clock_for, replayed
-from tap_rest.engine.state import State
 from tap_rest.engine.engine import Engine
 from tap_rest.engine.explain import explained, masked
 from tap_rest.engine.har import write_har
 from tap_rest.engine.logs import MASKING
 from tap_rest.engine.messages import Lane, Output, RawLane, singer_output, state_line
 from tap_rest.engine.signals import Waiter
+from tap_rest.engine.state import State
 from tap_rest.engine.tokens import state_folder
 from tap_rest.engine.transport import Sender, Transport
 from tap_rest.errors import ConfigError
 from tap_rest.language.declaration import Bound, Declaration, load
 from tap_rest.language.vocabulary import COMMON_SETTINGS
+from tap_rest.language.yaml_source import did_you_mean
 from tap_rest.limits.books import OwnBooks
 from tap_rest.limits.shared_books import SharedBooks
 from tap_rest.redaction import Redactor
 from tap_rest.stream import DeclaredStream, SDKLane, is_whole
 
-Defaults = Mapping[str, Any] | Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""Values for settings that the config leaves out; a function of the config is called when a request is near."""
-
+Config = Mapping[str, Any]
 Settings = Mapping[str, Mapping[str, Any]]
 RUN_SETTINGS: Settings = {
     "trust_env": {"type": "boolean", "default": False, "description": "Use the environment's proxy and CA bundle"},
@@ -83,7 +81,7 @@ class DeclaredTap(Tap):
     name = "tap-rest"
     package_name = "daykeep"
     declaration: ClassVar[Declaration | None] = None
-    defaults: ClassVar[tuple[Defaults]] = ({},)
+    defaults: ClassVar[Config] = {}
     config_jsonschema: ClassVar[dict[str, Any]] = {"type": "object", "properties": dict(DECLARATION_SETTING)}
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         PluginCapabilities.ABOUT,
@@ -95,11 +93,16 @@ class DeclaredTap(Tap):
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
 
-    _given: Mapping[str, Any] = {}
+    _given: Config = {}
     _only: Sequence[str] = ()
     _limit: int | None = None
     _har: Path | None = None
     _explaining = False
+
+    @staticmethod
+    def start(_config: Config) -> Config:
+        """Values that go before `defaults`; asked for when a request is near, not before."""
+        return {}
 
     def discover_streams(self) -> Sequence[DeclaredStream]:
         streams = {} if self.declaration is None else self.declaration.streams
@@ -116,8 +119,9 @@ class DeclaredTap(Tap):
 
     @cached_property
     def bound(self) -> Bound:
-        """The declaration with the config in it; the first use may start what `defaults` starts."""
-        return self._declared.bind(self._settings())
+        """The declaration with the config in it; the first use may start an API."""
+        config = self._configured()
+        return self._declared.bind({**self.defaults, **self.start(config), **config})
 
     @property
     def _declared(self) -> Declaration:
@@ -125,16 +129,14 @@ class DeclaredTap(Tap):
             raise ConfigError("no declaration is given", hint="""try --config '{"declaration": "my.yaml"}'""")
         return self.declaration
 
-    def _settings(self) -> dict[str, Any]:
+    def _configured(self) -> dict[str, Any]:
         config = {name: value for name, value in self.config.items() if value is not None}
         for name, setting in COMMON_SETTINGS.items():
             setting.text(name, config.get(name))
         for name, setting in self._declared.settings.items():
             if setting.sensitive and str(config.get(name)).startswith("file:"):
                 config[name] = _in_file(name, config[name].removeprefix("file:"))
-        (defaults,) = self.defaults
-        defaults = defaults(config) if callable(defaults) else defaults
-        return {**defaults, **config}
+        return config
 
     @property
     def chosen(self) -> list[str]:
@@ -142,9 +144,7 @@ class DeclaredTap(Tap):
         declared = self._declared.streams
         for name in self._only:
             if name not in declared:
-                near = difflib.get_close_matches(name, declared, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(declared)}"
-                raise ConfigError(f"there is no stream {name!r}", hint=hint)
+                raise ConfigError(f"there is no stream {name!r}", hint=did_you_mean(name, declared))
         return [name for name in declared if name in self._only or (not self._only and self.streams[name].selected)]
 
     @property
@@ -160,27 +160,24 @@ class DeclaredTap(Tap):
         """Reads all selected streams. Raises TapError, Interrupted or BrokenPipeError when the run is not complete."""
         bound, reason = self.bound, self.wants_sdk_lane
         log.info("%s", f"SDK lane, for {reason}" if reason else "raw lane")
-        with singer_output() as output, closing(self._clock(output.fd)) as clock, clock.catching():
-            state = State(self._given, now=clock.now(), secrets=bound.secrets)
-            output.write(state_line(state.given or {"bookmarks": {}}))  # where this run starts, for an archive to know
+        with singer_output() as output:
             lane: Lane = SDKLane(self, output) if reason else RawLane(output)
-            with self._engine(state, lane, clock) as engine:
+            with self._engine(lane, output) as (engine, _):
+                output.write(state_line(self._given or {"bookmarks": {}}))  # where this run starts, for an archive
                 logged = self.streams.get(REQUESTS.name) if self.config.get("request_log") else None
                 engine.run([bound.streams[name] for name in self.chosen], request_log=bool(logged and logged.selected))
 
     def records(self, stream: str) -> Iterator[bytes]:
         """The records of a stream from its bookmark on, written nowhere."""
-        with closing(self._clock()) as clock:
-            state = State(self._given, now=clock.now(), secrets=self.bound.secrets)
-            with self._engine(state, RawLane(Output(None)), clock) as engine:
-                yield from engine.records(self.bound.streams[stream])
+        with self._engine() as (engine, _):
+            yield from engine.records(self.bound.streams[stream])
 
     def try_out(self) -> None:
         """Proves the credentials, then writes the schema and the first record of each selected stream."""
         bound = self.bound
-        with singer_output() as output, closing(self._clock(output.fd)) as clock, clock.catching():
+        with singer_output() as output:
             lane = RawLane(output)
-            with self._engine(State({}, now=clock.now()), lane, clock) as engine:
+            with self._engine(lane, output) as (engine, clock):
                 if bound.check is not None:
                     engine.sending.check(bound.check)
                 for stream in (bound.streams[name] for name in self.chosen):
@@ -193,11 +190,9 @@ class DeclaredTap(Tap):
         """A stream's declaration and its first request, for a person; nothing is sent."""
         self._only, self._explaining = (name,), True
         declared, (name,) = self._declared, self.chosen
-        bound = self.bound = declared.bind(masked(declared, self._settings()))
-        with closing(Waiter()) as clock:
-            state = State(self._given, now=clock.now())
-            with self._engine(state, RawLane(Output(None)), clock) as engine:
-                request = engine.first(bound.streams[name])
+        bound = self.bound = declared.bind(masked(declared, {**self.defaults, **self._configured()}))
+        with self._engine() as (engine, _):
+            request = engine.first(bound.streams[name])
         if request is None:
             raise ConfigError(f"{name} has nothing to read", hint="its bookmark has passed end_date")
         return explained(declared, bound, name, request)
@@ -216,42 +211,46 @@ class DeclaredTap(Tap):
             )
 
     @contextmanager
-    def _engine(self, state: State, lane: Lane, clock: Waiter) -> Iterator[Engine]:
-        bound, redactor = self.bound, Redactor(self.bound.secrets)
+    def _engine(self, lane: Lane | None = None, output: Output | None = None) -> Iterator[tuple[Engine, Waiter]]:
+        """All that a run needs, for as long as it takes; with an output, signals end it after a page.
+
+        Without a lane nothing may be written.
+        """
+        bound, config, redactor = self.bound, self.config, Redactor(self.bound.secrets)
+        capture, replay = (None, None) if self._explaining else (config.get("capture"), config.get("replay"))
         MASKING.redactor = redactor
-        transport: Sender
-        if isinstance(clock, ReplayClock):
-            bound, transport = replayed(bound), Replay(Path(self.config["replay"]), redactor, clock)
-        else:
-            transport = Transport(trust_env=bool(self.config.get("trust_env")))
-        if isinstance(clock, CaptureClock):
-            transport = Capture(transport, Path(self.config["capture"]), clock, redactor)
-        place = self.config.get("limits_store") or str(state_folder() / "limits.sqlite")
-        alone = place == "none" or self._explaining or isinstance(clock, ReplayClock)
-        books = OwnBooks() if alone else SharedBooks(Path(place).expanduser().absolute())
-        try:
-            yield Engine(
+        with ExitStack() as opened:
+            clock = opened.enter_context(closing(clock_for(capture, replay, output.fd if output else None)))
+            if output is not None:
+                opened.enter_context(clock.catching())
+            transport: Sender
+            if isinstance(clock, ReplayClock):
+                bound, transport = replayed(bound), Replay(Path(config["replay"]), redactor, clock)
+            else:
+                transport = Transport(trust_env=bool(config.get("trust_env")))
+            if isinstance(clock, CaptureClock):
+                transport = Capture(transport, Path(config["capture"]), clock, redactor)
+            if self._har is not None and isinstance(transport, Capture | Replay):
+                opened.callback(write_har, transport, self._har)
+            opened.enter_context(closing(transport))
+            place = config.get("limits_store") or str(state_folder() / "limits.sqlite")
+            alone = place == "none" or replay or self._explaining
+            books = OwnBooks() if alone else SharedBooks(Path(place).expanduser().absolute())
+            engine = Engine(
                 bound,
-                state=state,
-                lane=lane,
+                state=State(self._given, now=clock.now(), secrets=bound.secrets),
+                lane=lane or RawLane(Output(None)),
                 clock=clock,
                 transport=transport,
-                start_date=self.config.get("start_date"),
-                end_date=self.config.get("end_date"),
-                max_wait=float(COMMON_SETTINGS["max_wait"].text("max_wait", self.config.get("max_wait")) or 0),
-                token_store=self.config.get("token_store"),
+                start_date=config.get("start_date"),
+                end_date=config.get("end_date"),
+                max_wait=float(COMMON_SETTINGS["max_wait"].text("max_wait", config.get("max_wait")) or 0),
+                token_store=config.get("token_store"),
                 limit=self._limit,
                 redactor=redactor,
-                books=books,
+                books=opened.enter_context(closing(books)),
             )
-        finally:
-            books.close()
-            transport.close()
-            if self._har is not None:
-                write_har(transport.run if isinstance(transport, Capture | Replay) else None, self._har)
-
-    def _clock(self, reader: int | None = None) -> Waiter:
-        return clock_for(self.config.get("capture"), self.config.get("replay"), reader)
+            yield engine, clock
 
     # --- what singer-sdk does otherwise -------------------------------------------------------------------------------
 
@@ -263,10 +262,10 @@ class DeclaredTap(Tap):
         schema = self.config_jsonschema
         self.append_builtin_config(schema)
         problems = [_said(error) for error in JSONSchemaValidator(schema).iter_errors(self._config)]
-        for name in self._config:
-            if name not in schema["properties"]:
-                near = difflib.get_close_matches(name, schema["properties"], 1)
-                problems.append(f"unknown setting {name!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+        known = schema["properties"]
+        problems += [
+            f"unknown setting {name!r}, {did_you_mean(name, known)}" for name in self._config if name not in known
+        ]
         if problems and raise_errors:
             raise ConfigError("; ".join(problems), where="config", hint="--about lists the settings")
         return problems
@@ -277,7 +276,7 @@ class DeclaredTap(Tap):
         return Command(
             name=made.name,
             callback=made.callback,
-            params=[*made.params, *options()],
+            params=[*made.params, *OPTIONS],
             help=made.help,
             context_settings=made.context_settings,
             logger=cls.logger,
@@ -340,27 +339,36 @@ class DeclaredTap(Tap):
 
 def declared_tap(
     source: str | Path,
-    defaults: Defaults = {},  # noqa: B006 - only read
-    extra_settings: Settings | None = None,
     *,
     name: str | None = None,
+    extra_settings: Settings = {},  # noqa: B006 - only read
+    defaults: Config = {},  # noqa: B006 - only read
+    start: Callable[[Config], Config] = DeclaredTap.start,
 ) -> type[DeclaredTap]:
     """The tap of a declaration.
 
     Args:
         source: Path of a declaration file, or the name of a packaged one.
-        defaults: Values for settings that the config leaves out, or a function of the config that gives them.
-        extra_settings: Further settings, as JSON Schema properties; for `defaults`, not for the declaration.
         name: The tap's name, where it is not the declaration's.
+        extra_settings: Further settings, as JSON Schema properties; for `start`, not for the declaration.
+        defaults: Values for settings that the config leaves out.
+        start: Called with the config when a request is near; gives values that go before `defaults`.
 
     Raises:
         DeclarationError: With every mistake in it.
     """
     declaration = load(_declaration_file(str(source)))
     schema = declaration.config_jsonschema()
-    schema["properties"] = {**schema["properties"], **RUN_SETTINGS, **(extra_settings or {})}
-    found = {"declaration": declaration, "defaults": (defaults,), "name": name or declaration.name}
-    return type("DeclaredTap", (DeclaredTap,), {**found, "config_jsonschema": schema, "__doc__": DeclaredTap.__doc__})
+    schema["properties"] = {**schema["properties"], **RUN_SETTINGS, **extra_settings}
+    members = {
+        "name": name or declaration.name,
+        "declaration": declaration,
+        "defaults": defaults,
+        "start": staticmethod(start),
+        "config_jsonschema": schema,
+        "__doc__": DeclaredTap.__doc__,
+    }
+    return type("DeclaredTap", (DeclaredTap,), members)
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -368,7 +376,9 @@ def main(args: Sequence[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
     with reported("tap-rest"):
         source = _declaration_in(args)
-        tap = DeclaredTap if source is None else declared_tap(source, {}, DECLARATION_SETTING, name="tap-rest")
+        tap = DeclaredTap
+        if source is not None:
+            tap = declared_tap(source, name="tap-rest", extra_settings=DECLARATION_SETTING)
         tap.cli.main(args)
 
 
@@ -392,8 +402,7 @@ def _declaration_file(source: str) -> Path:
     try:
         return tap_declarations.path(source)
     except KeyError:
-        near = difflib.get_close_matches(source, tap_declarations.names(), 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"packaged are {', '.join(tap_declarations.names())}"
+        hint = did_you_mean(source, tap_declarations.names())
         raise ConfigError(f"{source!r} is no declaration file and no packaged declaration", hint=hint) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Mapping
@@ -19,18 +20,20 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "description": "Share of requests to the tap's own sample API that go wrong, RATE[:SEED], for example 0.1:7",
     },
 }
+DEFAULTS = {"base_url": "http://127.0.0.1:8000", "token": TOKEN}
+"""The `base_url` is what `--explain` shows; `python -m tap_sample --port 8000` serves it."""
 
 
 def main() -> None:
     """The console script `tap-sample`."""
     with reported("tap-sample"):
-        declared_tap("sample", defaults=api_for, extra_settings=SETTINGS).cli()
+        declared_tap("sample", extra_settings=SETTINGS, defaults=DEFAULTS, start=started).cli()
 
 
-def api_for(config: Mapping[str, Any]) -> Mapping[str, str]:
-    """Where the API is and its token: with a `base_url` in the config nothing is started. Raises TapError."""
+def started(config: Mapping[str, Any]) -> Mapping[str, str]:
+    """Where the API is; with a `base_url` in the config nothing is started. Raises TapError."""
     if config.get("base_url"):
-        return {"token": TOKEN}
+        return {}
     spec = config.get("faults") or os.environ.get("TAP_SAMPLE_FAULTS") or "0"
     try:
         server = SampleServer(faults=Faults.parse(spec))
@@ -39,4 +42,5 @@ def api_for(config: Mapping[str, Any]) -> Mapping[str, str]:
     except OSError as error:
         raise TapError(f"cannot start the sample API: {error.strerror or error}") from None
     threading.Thread(target=server.serve_forever, name="sample API", daemon=True).start()
-    return {"base_url": server.base_url, "token": TOKEN}
+    atexit.register(server.server_close)
+    return {"base_url": server.base_url}

@@ -90,7 +90,7 @@ def ask(url: str, limits: list[dict[str, Any]], seconds: float, file: Path | Non
     """Asks for so long, as the engine does: whatever was too much is asked for again after a second."""
     clock, transport = Waiter(), Transport()
     books = SharedBooks(file) if file else OwnBooks()
-    limiter, request = Limiter(msgspec.convert(limits, list[Limit]), clock, books=books), Request(url + "/rows")
+    limiter, request = Limiter(msgspec.convert(limits, list[Limit]), clock.now, books=books), Request(url + "/rows")
     clock.wait(begin - clock.now())
     end = clock.monotonic() + seconds
     while True:

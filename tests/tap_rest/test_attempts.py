@@ -218,6 +218,7 @@ def test_a_reader_that_goes_away_ends_a_logged_run_as_any_other(tmp_path: Path) 
             process.stdout.close()
             said = process.stderr.read()
             assert process.wait(timeout=60) == 1
+    assert b"nobody reads the output any more" in said.splitlines()[-1]
     assert b"Traceback" not in said
 
 

@@ -78,6 +78,28 @@ def test_a_quota_counts_for_each_credential_so_that_together_they_do_the_sum(tmp
 
 
 @pytest.mark.case("R000-28")
+def test_as_many_requests_are_sent_side_by_side_as_all_of_them_together_may_have(tmp_path: Path) -> None:
+    together, seen = threading.Barrier(6, timeout=20), list[str]()
+
+    def answer(request: str) -> list[bytes]:
+        seen.extend(re.findall(r"Bearer t0ken-(\w)", request))
+        together.wait()
+        return [response(b"[]")]
+
+    declaration = """
+    settings: {tokens: {sensitive: true}}
+    auth: {type: pool, of: {type: bearer, token: "{settings.tokens}"}}
+    limits: [{quota: 1000/s, concurrency: 2}]
+    streams:
+      rows: {path: /rows, records: $, for_each: {items: [1, 2, 3, 4, 5, 6], as: it}, include: {it: "{it}"}}
+    """
+    with Hostile(answer) as server:
+        result = run(tmp_path, server, declaration, settings=TOKENS)
+    assert result.error is None
+    assert sorted(seen) == ["a", "a", "b", "b", "c", "c"]
+
+
+@pytest.mark.case("R000-28")
 @pytest.mark.case("R002-8")
 @pytest.mark.case("trap:2.rotator-deadlock")
 def test_the_one_with_the_most_left_is_taken_and_when_all_are_spent_the_earliest_reset_is_awaited(

@@ -370,6 +370,15 @@ def test_a_device_that_gets_no_token_says_why_and_keeps_the_former(
     assert stored(tmp_path, tap).read() == Token("former")
 
 
+@pytest.mark.case("X4")
+def test_what_a_server_says_is_not_cut_in_the_middle_of_a_secret(tmp_path: Path) -> None:
+    with Hostile(device(user_code=None, message=f"{'x' * 180} {SECRET}")) as server:
+        tap = bound(tmp_path, device_url=f"{server.url}/device", client_secret=SECRET)
+        with pytest.raises(CredentialsRefused, match="xxx") as caught:
+            authorized(tmp_path, tap, FastClock())
+    assert SECRET[:4] not in str(caught.value)
+
+
 def test_a_log_in_that_can_not_be_renewed_says_how_long_it_holds(tmp_path: Path) -> None:
     with Hostile(device({**TOKEN, "expires_in": 3600})) as server:
         tap = bound(tmp_path, token_url=f"{server.url}/token", device_url=f"{server.url}/device")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,33 @@ def test_what_went_wrong_goes_wrong_again(
     assert run(capsys, config(declaration=file, replay=str(tmp_path / "kept"))) == wanted
     assert messages(wanted)[-1]["value"]["claims"]["rows"][0]["evidence"]["requests"] == 4
     assert len(waits) >= 3
+
+
+def test_answers_that_come_at_the_same_time_are_kept_in_one_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    streams = """
+        limits: [{quota: 10000/s, concurrency: 8}]
+        streams:
+          rows:
+            path: /rows/{row}
+            records: items
+            for_each: {items: [1, 2, 3, 4, 5, 6, 7, 8], as: row}
+            primary_keys: [id]
+    """
+    together = threading.Barrier(8)
+
+    def answer(path: str, _: Any) -> Any:
+        together.wait(timeout=30)
+        return {"items": [{"id": path}]}
+
+    with json_api(answer) as server:
+        file = declared(tmp_path, server.url, streams)
+        for _ in range(5):
+            run(capsys, config(declaration=file, capture=str(tmp_path / "kept")))
+    runs = [one.read_text().splitlines() for one in (tmp_path / "kept").glob("run-*.jsonl")]
+    found = [sorted(json.loads(line).get("partition", "") for line in lines) for lines in runs]
+    assert found == [["", *"12345678"]] * 5
 
 
 def test_a_request_that_was_not_captured_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

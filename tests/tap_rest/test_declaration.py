@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import types
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -21,8 +22,11 @@ from tap_rest.errors import ConfigError, DeclarationError
 from tap_rest.formats.records import PathRecords, RootRecords
 from tap_rest.language.declaration import Bound, Declaration, load
 from tap_rest.language.paginators import CursorPaginator, LinkHeaderPaginator, OffsetPaginator
+from tap_rest.language.replication import iso, moment
 from tap_rest.language.schema import language_schema, structs
 from tap_rest.language.yaml_source import read
+from tap_rest.page import Page
+from tap_rest.request import Request
 from tap_rest.tap import main
 
 BASE = "name: tap-x\nbase_url: https://x.test/api/\n"
@@ -202,6 +206,7 @@ def test_all_mistakes_are_answered_at_once_with_line_path_and_hint(tmp_path: Pat
         (BASE + "settings: 5\nstreams: {a: {path: '/{settings.x}', records: $}}", "does not fit"),
         (BASE + "streams: {a: {path: '/{bookmark.__class__}', records: $}}", "is not there to put in"),
         (BASE + "streams: {a: {path: '/{{settings.x}}', records: $}}", "a brace"),
+        (BASE + "streams: {errors: {path: '/{settings.x}', records: $}}", "not there to put in at streams.errors.path"),
     ],
 )
 def test_a_file_that_is_no_declaration_is_answered(tmp_path: Path, text: str, said: str) -> None:
@@ -280,6 +285,14 @@ streams:
     assert own.declared.paginator == OffsetPaginator(page_size=7, total="total")
     assert [rule.when.status for rule in own.declared.errors] == [410, 404]
     assert other.declared.paginator == LinkHeaderPaginator()
+
+
+def test_only_the_error_rules_of_a_stream_are_put_before_the_defaults(tmp_path: Path) -> None:
+    shared = "params: {errors: [a]}\nerrors: [{when: {status: 404}, then: empty}]\n"
+    text = f"{BASE}{shared}streams: {{a: {{path: /a, records: $, params: {{errors: [b]}}}}}}"
+    stream = bound(tmp_path, text).streams["a"]
+    assert stream.request().params == (("errors", "b"),)
+    assert len(stream.declared.errors) == 1
 
 
 def test_a_mistake_in_a_default_is_answered_once_and_where_it_stands(tmp_path: Path) -> None:
@@ -405,6 +418,24 @@ def test_start_and_end_are_written_as_the_api_wants_them(tmp_path: Path, form: s
     assert stream.request().params == ()
 
 
+@pytest.mark.case("C23")
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("1712051512000", "2024-04-02T09:51:52Z"),  # as a date it would be 1712-05-15T20:00
+        ("1712051512", "2024-04-02T09:51:52Z"),
+        ("20240402", "2024-04-02T00:00:00Z"),
+        ("17120000", "1970-07-18T03:33:20Z"),
+        (" 2016-12-31T23:59:60.5Z ", "2016-12-31T23:59:59.500000Z"),
+        ("2024-04-02T09:51:52.123456789+02:00", "2024-04-02T07:51:52.123456Z"),
+        ("2024-04-31", None),
+    ],
+)
+def test_a_number_is_an_epoch_and_all_else_is_a_date(text: str, time: str | None) -> None:
+    found = moment(text)
+    assert (found and iso(found.astimezone(UTC))) == time
+
+
 @pytest.mark.case("trap:4.5")
 def test_a_bookmark_that_is_no_time_is_an_error_and_not_an_empty_parameter(tmp_path: Path) -> None:
     stream = bound(tmp_path, REPLICATED.replace("FORMAT", "iso")).streams["rows"]
@@ -448,3 +479,48 @@ def test_the_config_schema_names_kinds_secrets_and_what_is_required(tmp_path: Pa
     assert schema["properties"]["size"] == {"type": ["integer", "null"], "default": 50}
     assert schema["properties"]["token"]["secret"] is True
     assert {"start_date", "end_date", "max_wait"} <= schema["properties"].keys()
+
+
+def declared_rows(folder: Path, stream: str) -> Declaration:
+    file = folder / "api.yaml"
+    file.write_text(
+        f"name: tap-test\nbase_url: http://api.test\nstreams:\n  rows: {{path: /rows, records: $, {stream}}}\n"
+    )
+    return load(file)
+
+
+@pytest.mark.case("R004-8")
+@pytest.mark.parametrize(
+    ("lists", "query"),
+    [("repeat", "id=1&id=2&on=true"), ("comma", "id=1,2&on=true"), ("brackets", "id[]=1&id[]=2&on=true")],
+)
+def test_a_list_in_the_query_is_sent_as_the_api_wants_it(tmp_path: Path, lists: str, query: str) -> None:
+    declared = declared_rows(tmp_path, f"lists: {lists}, params: {{id: [1, 2], none: [], on: true}}")
+    assert declared.bind({}).streams["rows"].request().full_url == f"http://api.test/rows?{query}"
+
+
+def test_a_body_may_be_a_form_and_takes_the_cursor_there(tmp_path: Path) -> None:
+    paginator = "paginator: {type: cursor, path: next, into_body: at}"
+    stream = f"method: POST, body: {{q: 'a b&c', on: true}}, body_as: form, {paginator}"
+    bound = declared_rows(tmp_path, stream).bind({}).streams["rows"]
+    request = bound.declared.paginator.first(bound.request())
+    assert (request.body, dict(request.headers)["Content-Type"]) == (
+        "q=a+b%26c&on=true",
+        "application/x-www-form-urlencoded",
+    )
+    following = bound.declared.paginator.next(request, Page(request, 200, {}, b'{"next": "x&y"}'))
+    assert isinstance(following, Request)
+    assert following.body == "q=a+b%26c&on=true&at=x%26y"
+
+
+def test_a_form_holds_no_objects(tmp_path: Path) -> None:
+    with pytest.raises(DeclarationError, match="a form has no lists"):
+        declared_rows(tmp_path, "method: POST, body: {q: {a: 1}}, body_as: form")
+
+
+def test_a_schema_may_stand_in_a_file_beside_the_declaration(tmp_path: Path) -> None:
+    (tmp_path / "open.yaml").write_text("components: {schemas: {Row: {properties: {id: {type: integer}}}}}")
+    declared = declared_rows(tmp_path, "schema: 'open.yaml#/components/schemas/Row'")
+    assert declared.streams["rows"].json_schema()["properties"] == {"id": {"type": "integer"}}
+    with pytest.raises(DeclarationError, match=r"api.yaml:4: .*there is no 'Rows'"):
+        declared_rows(tmp_path, "schema: 'open.yaml#/components/schemas/Rows'")

@@ -79,7 +79,7 @@ def test_a_stream_that_is_not_there_is_answered_with_one_that_is(
 ) -> None:
     assert status_of(sample_config(sample), option, "wether") == 2
     captured = capsys.readouterr()
-    assert "did you mean 'weather'?" in captured.err
+    assert "did you mean `weather`?" in captured.err
     assert captured.out == ""
     assert not sample.requests
 

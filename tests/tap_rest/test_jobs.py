@@ -411,6 +411,7 @@ def test_an_unknown_status_is_an_error_that_names_it_and_those_that_are_known(
         ("GET /reports/r1", {"status": True}, "status 'True', which the declaration does not know"),
         ("GET /reports/r1", {"status": "done", "file_url": None}, "file_url is null, not the URL of a file"),
         ("GET /reports/r1", {"status": "done", "file_url": "ftp://x"}, "file_url is not an http(s) URL"),
+        ("GET /reports/r1", {"status": "done", "file_url": "http://[::1"}, "file_url is not an http(s) URL"),
         (
             "GET /reports/r1",
             {"status": "done", "file_url": "https://x.test/f"},

@@ -48,7 +48,7 @@ class Sender:
 
     def __init__(self, *limits: dict[str, Any], base_url: str = "https://x.test", latency: float = 0.0) -> None:
         self.clock = HandClock()
-        self.limiter = Limiter(msgspec.convert(list(limits), list[Limit]), self.clock, base_url)
+        self.limiter = Limiter(msgspec.convert(list(limits), list[Limit]), self.clock.now, base_url)
         self.latency = latency
 
     def wait(self, path: str = "/a", method: str = "GET") -> float:
@@ -164,6 +164,14 @@ def test_an_exhausted_bucket_delays_no_other() -> None:
     sender.send("/api/v3/search", 429, retry_after="300")
     assert sender.wait("/api/v3/search/code?q=1") == 300.0
     assert sender.wait("/api/v3/repos") == 0.0
+
+
+@pytest.mark.case("R000-5")
+def test_requests_that_no_limit_matches_are_not_held_back_by_those_that_one_does() -> None:
+    sender = Sender({"match": {"path": "/search"}, "quota": "2/min"})
+    sender.send("/search", 429, retry_after="300")
+    assert sender.wait("/search") == 300.0
+    assert sender.wait("/a") == 0.0
 
 
 def test_a_limit_that_matches_everything_counts_beside_one_that_matches_a_part() -> None:

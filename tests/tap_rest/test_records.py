@@ -13,7 +13,15 @@ from tests.tap_rest.odd_json import ODD, is_record, on_one_line
 
 from tap_rest.errors import UnexpectedPage
 from tap_rest.formats.fields import KeyReader, include
-from tap_rest.formats.records import ColumnsRecords, ObjectMapRecords, PathRecords, Records, RootRecords, TableRecords
+from tap_rest.formats.records import (
+    ColumnsRecords,
+    ObjectMapRecords,
+    PathRecords,
+    Records,
+    RootRecords,
+    SingleRecords,
+    TableRecords,
+)
 
 
 def sliced(selector: Records, body: bytes) -> list[bytes]:
@@ -171,6 +179,12 @@ def test_records_are_found_in_every_place_byte_for_byte(body: bytes, selector: R
     assert sliced(selector, body) == [b'{"a":1.10}', b'{"b":NaN}']
 
 
+@pytest.mark.parametrize(("path", "body"), [("$", b" %b\t "), ("d.0", b'{"d":[ %b ],"x":{}}')])
+def test_one_object_is_the_only_record_byte_for_byte(path: str, body: bytes) -> None:
+    for record in (b'{"a": 1.10}', b'{"b":NaN}'):
+        assert sliced(SingleRecords(path=path), body % record) == [record]
+
+
 COMPOSED = [
     (b"[1.10,null,[NaN]]", RootRecords(value_as="v"), [b'{"v":1.10}', b'{"v":null}', b'{"v":[NaN]}']),
     (b'{"ids":["\\ud800", {"v":1}]}', PathRecords(path="ids", value_as="v"), [b'{"v":"\\ud800"}', b'{"v":{"v":1}}']),
@@ -249,6 +263,7 @@ MISPLACED: list[tuple[bytes, Records, str]] = [
     (b'{"a":[1]}', ColumnsRecords(names=["a", "b"]), "has no column b"),
     (b'{"a":[1],"n":7}', ColumnsRecords(), "n is a number, not a list"),
     (b'{"a":[1]}', ColumnsRecords(path="b"), "no b"),
+    (b'{"a":[{},{}]}', SingleRecords(path="a.*"), r"a\.\* stands for 2 places"),
 ]
 
 

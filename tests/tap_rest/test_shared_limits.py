@@ -49,7 +49,7 @@ from tap_rest.request import Request
 file, url, limits, times = sys.argv[1:]
 clock, transport = Waiter(), Transport()
 limits = msgspec.convert(json.loads(limits), list[Limit])
-limiter, request = Limiter(limits, clock, books=SharedBooks(Path(file))), Request(url)
+limiter, request = Limiter(limits, clock.now, books=SharedBooks(Path(file))), Request(url)
 
 def ask():
     for _ in range(int(times)):
@@ -142,7 +142,7 @@ class Runs:
         self._limits = msgspec.convert(list(limits), list[Limit])
 
     def run(self, identity: str = "") -> Limiter:
-        return Limiter(self._limits, self.clock, books=SharedBooks(self.file), identity=(identity,))
+        return Limiter(self._limits, self.clock.now, books=SharedBooks(self.file), identity=(identity,))
 
 
 def wait(limiter: Limiter, request: Request = REQUEST) -> float:
@@ -201,7 +201,7 @@ def test_a_request_of_another_machine_is_waited_for_no_longer_than_a_lease(file:
     runs = Runs(file, {"quota": "1000/s"})
     there = SharedBooks(file)
     there.holder = "another-machine:1:abcd"
-    assert Limiter(runs._limits, runs.clock, books=there, identity=("",)).acquire(REQUEST) is None
+    assert Limiter(runs._limits, runs.clock.now, books=there, identity=("",)).acquire(REQUEST) is None
     here = runs.run()
     assert wait(here) == LOOK_AGAIN
     runs.clock.passed += LEASE + 1 - 86400.0
@@ -261,7 +261,7 @@ def test_several_runs_are_held_as_one_would_be(
 ) -> None:
     limits = ({"quota": ["3/5s", "20/h"]}, {"match": {}, "quota": "4/10s", "window": "fixed"})
     runs = Runs(tmp_path_factory.mktemp("runs") / "limits.sqlite", *limits)
-    several, alone = [runs.run() for _ in range(3)], Limiter(runs._limits, runs.clock)
+    several, alone = [runs.run() for _ in range(3)], Limiter(runs._limits, runs.clock.now)
     for number, pause, status in steps:
         runs.clock.passed += pause
         together = several[number].acquire(REQUEST)
@@ -392,7 +392,7 @@ def test_a_run_that_may_not_write_keeps_its_own_books(file: Path, caplog: pytest
 def test_processes_that_begin_together_make_one_file(tmp_path: Path) -> None:
     code = "import sys, pathlib; from tap_rest.limits.shared_books import SharedBooks; sys.stdin.readline(); "
     code += "books = SharedBooks(pathlib.Path(sys.argv[1]))\nfor _ in range(20):\n"
-    code += "    (found,) = books.open(['k'])\n    found.latest += 1\n    books.keep(['k'])\n"
+    code += "    with books.opened(['k']) as (found,):\n        found.latest += 1\n"
     file = tmp_path / "limits.sqlite"
     running = [
         subprocess.Popen([sys.executable, "-c", code, file], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -401,5 +401,5 @@ def test_processes_that_begin_together_make_one_file(tmp_path: Path) -> None:
     time.sleep(1.0)
     ended = list(itertools.starmap(subprocess.Popen.communicate, [(each, "\n") for each in running]))
     assert {errors for _, errors in ended} == {""}
-    (found,) = SharedBooks(file).open(["k"])
-    assert found.latest == 6 * 20
+    with SharedBooks(file).opened(["k"]) as (found,):
+        assert found.latest == 6 * 20

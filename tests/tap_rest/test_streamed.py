@@ -22,7 +22,7 @@ from tap_rest.engine.transport import Transport, TransportError
 from tap_rest.errors import UnexpectedPage
 from tap_rest.formats.formats import CsvFormat, Format, JsonlFormat
 from tap_rest.formats.records import ObjectMapRecords, PathRecords, Records, RootRecords
-from tap_rest.formats.spool import HELD, Spool, SpoolFailed, gathered
+from tap_rest.formats.spool import HELD, Spool, SpoolFailed, gathered, whole
 from tap_rest.formats.streamed import Streamed
 from tap_rest.redaction import Redactor
 from tap_rest.request import Request
@@ -217,7 +217,7 @@ def test_what_is_gathered_is_held_up_to_a_size() -> None:
     assert gathered(iter([b"ab", b"c"])) == b"abc"
     large = gathered(b"x" * (1 << 20) for _ in range(9))
     assert isinstance(large, Spool)
-    assert (large.size, large.whole()) == (9 << 20, b"x" * (9 << 20))
+    assert (large.size, whole(large)) == (9 << 20, b"x" * (9 << 20))
 
 
 def test_a_body_with_much_around_its_records_is_held() -> None:

@@ -126,7 +126,9 @@ def test_what_needs_no_request_makes_none(args: list[str], capsys: pytest.Captur
     def never(_: Any) -> Any:
         raise AssertionError
 
-    tap = declared_tap("sample", never, {"faults": {"type": "string", "description": "Share of spoilt answers"}})
+    tap = declared_tap(
+        "sample", start=never, extra_settings={"faults": {"type": "string", "description": "Share of spoilt answers"}}
+    )
     with pytest.raises(SystemExit) as ended:
         tap.cli.main(args)
     assert not ended.value.code
@@ -136,16 +138,16 @@ def test_what_needs_no_request_makes_none(args: list[str], capsys: pytest.Captur
     ) in out
 
 
-def test_defaults_are_asked_for_when_a_sync_begins_and_the_config_wins(
+def test_an_api_is_started_when_a_sync_begins_and_the_config_wins(
     sample: SampleServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[Any] = []
 
-    def defaults(given: Any) -> dict[str, Any]:
+    def start(given: Any) -> dict[str, Any]:
         seen.append(dict(given))
         return {"base_url": sample.base_url, "token": "wrong"}
 
-    tap = declared_tap("sample", defaults, {"faults": {"type": "string"}})
+    tap = declared_tap("sample", start=start, extra_settings={"faults": {"type": "string"}})
     with pytest.raises(SystemExit) as ended:
         tap.cli.main([config(token=TOKEN, faults="x"), "--test"])
     assert ended.value.code in (0, None)
@@ -161,10 +163,10 @@ def test_defaults_are_asked_for_when_a_sync_begins_and_the_config_wins(
         (["--config", "{bad"], 2, "is not JSON"),
         (["--config", "/no/such/file"], 2, "No such file"),
         (["--config", "[1]"], 2, "No such file"),
-        ([config(declaration="sampel")], 2, "did you mean 'sample'?"),
+        ([config(declaration="sampel")], 2, "did you mean `sample`?"),
         ([config(declaration="no.yaml")], 2, "no.yaml"),
         ([config(declaration=1)], 2, "is not a text"),
-        ([config(declaration="sample", tokn="x")], 2, "unknown setting 'tokn', did you mean 'token'?"),
+        ([config(declaration="sample", tokn="x")], 2, "unknown setting 'tokn', did you mean `token`?"),
         ([config(declaration="sample", token=["canary"])], 2, "setting 'token' must have type"),
         ([config(declaration="sample")], 2, "base_url"),
         ([config(declaration="sample", base_url="ftp://x", token="x")], 2, "base_url"),

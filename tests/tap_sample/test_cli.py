@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tap_sample.cli import api_for
+from tap_sample.cli import started
 from tap_sample.server import TOKEN, SampleServer
 from tap_sample.tables import NAMES, tables
 
@@ -50,9 +50,9 @@ def test_it_fetches_the_same_from_an_api_that_fails() -> None:
     assert records(ended.stdout) == ALL
 
 
-@pytest.mark.parametrize("option", ["--help", "--about", "--discover"])
-def test_no_server_is_started_to_tell_about_the_tap(option: str) -> None:
-    ended = run(option, env=BROKEN)
+@pytest.mark.parametrize("options", [["--help"], ["--about"], ["--discover"], ["--explain", "weather"]], ids=" ".join)
+def test_no_server_is_started_to_tell_about_the_tap(options: list[str]) -> None:
+    ended = run(*options, env=BROKEN)
     assert (ended.returncode, ended.stdout != b"") == (0, True), ended.stderr.decode()
 
 
@@ -83,17 +83,13 @@ def test_faults_come_from_the_config_before_the_environment(monkeypatch: pytest.
     """The first fault of seed 7 is a server error."""
     for environment, config in (("nonsense", {"faults": "1:7"}), ("1:7", {"faults": None}), ("1:7", {})):
         monkeypatch.setenv("TAP_SAMPLE_FAULTS", environment)
-        api = api_for(config)
-        headers = {"Authorization": f"Bearer {api['token']}"}
+        api = started(config)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
         assert requests.get(f"{api['base_url']}/v1/me", headers=headers, timeout=10).status_code >= 500
 
 
 def test_without_a_word_about_faults_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAP_SAMPLE_FAULTS", "")
-    api = api_for({})
-    headers = {"Authorization": f"Bearer {api['token']}"}
+    api = started({})
+    headers = {"Authorization": f"Bearer {TOKEN}"}
     assert requests.get(f"{api['base_url']}/v1/me", headers=headers, timeout=10).json() == {"account": "sample"}
-
-
-def test_a_named_api_gets_the_sample_token_unless_the_config_has_another() -> None:
-    assert api_for({"base_url": "http://127.0.0.1:1"}) == {"token": TOKEN}

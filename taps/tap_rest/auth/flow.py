@@ -7,13 +7,14 @@ outlive a flow is kept by `Tokens`, the only ones who touch a disk.
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Generator
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, suppress
 from importlib import import_module
 from textwrap import shorten
 from typing import Any, Literal, Protocol
-from urllib.parse import unquote_plus, urlsplit, urlunsplit
+from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
@@ -48,29 +49,28 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     due: float | None = None
     asked: bool = False
 
+    def is_good(self, now: float) -> bool:
+        """Whether it is there and not yet due."""
+        return bool(self.access) and (self.due is None or now < self.due)
+
 
 class Tokens(Protocol):
     """The tokens of one run, or of all runs that use them."""
 
     def now(self) -> float:
         """Wall clock, seconds since the epoch."""
-        ...
 
     def current(self) -> Token:
         """The newest token known here."""
-        ...
 
     def renewing(self) -> AbstractContextManager[Token]:
         """Keeps all others, in this process and on this machine, from renewing; gives the newest token there is."""
-        ...
 
     def keep(self, token: Token) -> None:
         """Stores a token, on stable storage where it must outlive the run, and has it redacted everywhere."""
-        ...
 
     def force(self) -> int:
         """Counts a token that was refused before its time; how many there were in this run."""
-        ...
 
 
 class TokenUnavailable(TapError):
@@ -172,8 +172,8 @@ class Fetched(Placed, frozen=True, kw_only=True):
 
     def flow(self, request: Request, tokens: Tokens) -> Flow:
         token = tokens.current()
-        if not is_good(token, tokens.now()):
-            token = yield from self._renewed(tokens, "")
+        if not token.is_good(tokens.now()):
+            token = yield from self._renewed(tokens, refused="")
         page = yield self.placed(request, token.access)
         if page.status == 401:
             token = yield from self._renewed(tokens, token.access)
@@ -182,7 +182,7 @@ class Fetched(Placed, frozen=True, kw_only=True):
     def _renewed(self, tokens: Tokens, refused: str) -> Generator[Request, Page, Token]:
         """A token that is not the refused one; whoever comes second takes over what the first has got."""
         with tokens.renewing() as before:
-            if is_good(before, tokens.now()) and before.access != refused:
+            if before.is_good(tokens.now()) and before.access != refused:
                 return before
             if refused and tokens.force() > MOST_FORCED:
                 problem = f"{MOST_FORCED} tokens were refused before their time"
@@ -193,12 +193,10 @@ class Fetched(Placed, frozen=True, kw_only=True):
             try:
                 page = yield asked
             except NoAnswer as fault:
-                if not self.rotates():
-                    raise
-                if not fault.arrived:
-                    tokens.keep(before)
-                    raise
-                raise self._doubt(asked, fault.problem) from None
+                if self.rotates() and fault.arrived:
+                    raise self._doubt(asked, fault.problem) from None
+                tokens.keep(before)
+                raise
             token = self._answered(asked, page, before, tokens)
             try:
                 tokens.keep(token)
@@ -214,18 +212,13 @@ class Fetched(Placed, frozen=True, kw_only=True):
         return f"the token server answered with {', '.join(said)}"
 
     def _answered(self, asked: Request, page: Page, before: Token, tokens: Tokens) -> Token:
-        verdict = judge(page, now=tokens.now())
-        try:
-            token = self.next_token(page, before, tokens.now()) if page.status < 300 else None
-        except TapError:
-            token = None
-        if token is not None:
-            return token
-        what = self.refusal(page)
+        with suppress(TapError):
+            if page.status < 300 and (token := self.next_token(page, before, tokens.now())):
+                return token
+        what, verdict = self.refusal(page), judge(page, now=tokens.now())
         if self.rotates() and (page.status < 400 or page.status in (500, 502, 504)):
             raise self._doubt(asked, what)
-        if self.rotates():
-            tokens.keep(before)
+        tokens.keep(before)
         if verdict.kind in ("retry", "wait"):
             raise TokenUnavailable(what, where=asked.url, wait_seconds=verdict.wait_seconds)
         hint = "check the credentials in the config"
@@ -234,21 +227,17 @@ class Fetched(Placed, frozen=True, kw_only=True):
         raise CredentialsRefused(what, where=asked.url, hint=f"{hint}; {self.log_in()}" if self.rotates() else hint)
 
     def _doubt(self, asked: Request, problem: str) -> CredentialsRefused:
-        hint = (
-            f"both old tokens are kept and nothing is asked again in this run; if the next is refused, {self.log_in()}"
-        )
-        return CredentialsRefused(f"the token was asked for, but {problem}", where=asked.url, hint=hint)
+        hint = "both old tokens are kept and nothing is asked again in this run; if the next is refused, "
+        problem = f"the token was asked for, but {problem}"
+        return CredentialsRefused(problem, where=asked.url, hint=hint + self.log_in())
 
     def _due(self, page: Page, now: float) -> float | None:
         found = page.at(self.expires_path) if self.expires_path else None
-        if isinstance(found, str) and found.strip().isdecimal():
+        if isinstance(found, str) and found.strip().isdecimal():  # some of them could be dates
             found = int(found)
-        if isinstance(found, int | float) and not isinstance(found, bool) and found < 1e9:
-            lives: float | None = float(found)
-        elif (end := moment(found)) is not None:
-            lives = end.timestamp() - now
-        else:
-            lives = self.lifetime
+        lives = self.lifetime
+        if (end := moment(found)) is not None:
+            lives = end.timestamp() - (now if end.timestamp() >= 1e9 else 0.0)
         return None if lives is None else now + lives - min(EARLY, lives / 2)
 
 
@@ -258,6 +247,14 @@ def without_param(request: Request, name: str) -> Request:
     kept = [pair for pair in parts.query.split("&") if unquote_plus(pair.partition("=")[0]) != name]
     url = request.url if len(kept) == parts.query.count("&") + 1 else urlunsplit(parts._replace(query="&".join(kept)))
     return msgspec.structs.replace(request, url=url).with_params(**{name: None})
+
+
+def posted(url: str, members: Mapping[str, str], *, as_json: bool) -> Private:
+    """A POST of these members, as a form or as a JSON object."""
+    kind, body = "application/x-www-form-urlencoded", urlencode(members)
+    if as_json:
+        kind, body = "application/json", json.dumps(members)
+    return Private(url, method="POST", headers=(("Content-Type", kind),), body=body)
 
 
 def from_extra(module: str, extra: str) -> Any:
@@ -275,8 +272,3 @@ def checked_token_url(text: str) -> None:
     """Raises ValueError for what can't be a token URL, before or after settings are put in."""
     if "{" not in text and (not text.startswith(("https://", "http://")) or "@" in urlsplit(text).netloc):
         raise ValueError("a token URL is an http(s) address without a user name")
-
-
-def is_good(token: Token, now: float) -> bool:
-    """Whether it is there and not yet due."""
-    return bool(token.access) and (token.due is None or now < token.due)

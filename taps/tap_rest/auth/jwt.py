@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from tap_rest.auth.flow import AuthKind, CredentialsUnusable, Flow, Token, Tokens, from_extra, is_good
+from tap_rest.auth.flow import AuthKind, CredentialsUnusable, Flow, Token, Tokens, from_extra
 from tap_rest.request import Request
 
 SKEW = 30
@@ -61,11 +61,7 @@ class JwtAuth(Assertion, tag="jwt", frozen=True, kw_only=True):
     """Claims signed with a key, as bearer token; needs `pip install 'daykeep[jwt]'`."""
 
     def flow(self, request: Request, tokens: Tokens) -> Flow:
-        token = tokens.current()
-        if not is_good(token, tokens.now()):
-            with tokens.renewing() as before:
-                token = before
-                if not is_good(before, tokens.now()):
-                    token = Token(self.token(tokens.now()), due=tokens.now() + (self.lifetime - SKEW) / 2)
-                    tokens.keep(token)
-        yield request.with_headers({"Authorization": f"Bearer {token.access}"})
+        with tokens.renewing():
+            if not tokens.current().is_good(now := tokens.now()):
+                tokens.keep(Token(self.token(now), due=now + (self.lifetime - SKEW) / 2))
+        yield request.with_headers({"Authorization": f"Bearer {tokens.current().access}"})

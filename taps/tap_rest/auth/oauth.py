@@ -1,19 +1,18 @@
 """OAuth 2.0: tokens got by one of its grants, as RFC 6749 has them and as APIs bend it.
 
-The grants that need a person, `authorization_code` and `device_code`, have here what they ask for; who asks is
-engine/authorize.py. What a person's log-in has given is then renewed like any other refresh token.
+How a person logs in, for the grants `authorization_code` and `device_code`, is in engine/authorize.py; what that gave
+is then renewed here like any other refresh token.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 from typing import Literal
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from tap_rest.auth.flow import CredentialsUnusable, Fetched, Token, checked_token_url
+from tap_rest.auth.flow import CredentialsUnusable, Fetched, Token, checked_token_url, posted
 from tap_rest.auth.jwt import Assertion
 from tap_rest.page import Page
 from tap_rest.request import Private
@@ -82,21 +81,16 @@ class OAuth2Auth(Fetched, tag="oauth2", frozen=True, kw_only=True):
             needed = name in NEEDS[self.grant]
             if bool(getattr(self, name)) != needed and (needed or name != "client_id"):
                 raise ValueError(f"the grant {self.grant} {'needs' if needed else 'has no'} {name}")
-        back = urlsplit(self.redirect_url)
         if "{" in self.redirect_url:  # a setting has to be put in first
             return
-        if (
-            back.port == 0
-            or back.scheme != "http"
-            or back.hostname not in ("127.0.0.1", "localhost")
-            or back.query
-            or back.fragment
-        ):
+        back = urlsplit(self.redirect_url)
+        here = back.scheme == "http" and back.hostname in ("127.0.0.1", "localhost") and back.port != 0
+        if not here or back.query or back.fragment:
             raise ValueError("a redirect URL is an http address of 127.0.0.1 or localhost without a query")
 
     def token_request(self, before: Token, now: float) -> Private:
         if not self.rotates():
-            return self._asking(
+            return self.asking(
                 self.token_url,
                 grant_type=_URNS.get(self.grant, self.grant),
                 username=self.username,
@@ -109,7 +103,7 @@ class OAuth2Auth(Fetched, tag="oauth2", frozen=True, kw_only=True):
             expired = "the log-in holds no longer, and gave nothing to renew it with"
             raise CredentialsUnusable(expired if before.access else "nobody has logged in yet", hint=self.log_in())
         scope = "" if self.grant in LOG_INS else self.scope
-        return self._asking(self.token_url, grant_type="refresh_token", refresh_token=refresh, scope=scope)
+        return self.asking(self.token_url, grant_type="refresh_token", refresh_token=refresh, scope=scope)
 
     def next_token(self, page: Page, before: Token, now: float) -> Token | None:
         token = super().next_token(page, before, now)
@@ -133,55 +127,12 @@ class OAuth2Auth(Fetched, tag="oauth2", frozen=True, kw_only=True):
         basic = self._basic().removeprefix("Basic ")
         return (self.client_secret, self.refresh_token, self.password, basic, *assertion)
 
-    def page_for_person(self, redirect_url: str, state: str, challenge: str) -> str:
-        """The URL at which a person agrees.
-
-        Args:
-            redirect_url: Where the browser comes back to, with a port.
-            state: Comes back unchanged.
-            challenge: Of the verifier, by S256.
-        """
-        params = {
-            "response_type": "code",
-            "client_id": self.client_id,
-            "redirect_uri": redirect_url,
-            "scope": self.scope,
-            "state": state,
-            "code_challenge": challenge,
-            "code_challenge_method": "S256",
-            **self.authorize_params,
-        }
-        query = urlencode({name: text for name, text in params.items() if text}, quote_via=quote)
-        return f"{self.authorize_url}{'&' if '?' in self.authorize_url else '?'}{query}"
-
-    def code_request(self, code: str, redirect_url: str, verifier: str) -> Private:
-        """What to ask for the first token, with the code that the browser has brought."""
-        return self._asking(
-            self.token_url,
-            grant_type="authorization_code",
-            code=code,
-            redirect_uri=redirect_url,
-            code_verifier=verifier,
-        )
-
-    def device_request(self) -> Private:
-        """What to ask for a code that a person types in elsewhere."""
-        return self._asking(self.device_url, scope=self.scope)
-
-    def device_token_request(self, device_code: str) -> Private:
-        """What to ask for the first token, again and again until the person has agreed."""
-        return self._asking(
-            self.token_url, grant_type="urn:ietf:params:oauth:grant-type:device_code", device_code=device_code
-        )
-
-    def _asking(self, url: str, **members: str) -> Private:
+    def asking(self, url: str, **members: str) -> Private:
+        """What to ask at a URL of the server, in the name of the client; members without a value are left out."""
         if self.client_auth != "basic":
             members |= {"client_id": self.client_id, "client_secret": self.client_secret}
         sent = {**{name: text for name, text in members.items() if text}, **self.params}
-        kind, body = "application/x-www-form-urlencoded", urlencode(sent)
-        if self.client_auth == "json":
-            kind, body = "application/json", json.dumps(sent)
-        request = Private(url, method="POST", headers=(("Content-Type", kind),), body=body)
+        request = posted(url, sent, as_json=self.client_auth == "json")
         return request.with_headers({"Authorization": self._basic()}) if self.client_auth == "basic" else request
 
     def _basic(self) -> str:

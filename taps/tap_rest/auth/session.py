@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Literal
-from urllib.parse import urlencode
 
-from tap_rest.auth.flow import Fetched, Token, checked_token_url
+from tap_rest.auth.flow import Fetched, Token, checked_token_url, posted
 from tap_rest.auth.jwt import Assertion
 from tap_rest.redaction import is_secret_name
 from tap_rest.request import Private
@@ -37,12 +35,8 @@ class SessionAuth(Fetched, tag="session", frozen=True, kw_only=True):
     def token_request(self, before: Token, now: float) -> Private:  # noqa: ARG002 - a log-in needs no former one
         if self.method == "GET":
             request = Private(self.login_url, params=tuple(self.body.items()))
-        elif self.encoding == "form":
-            kind = {"Content-Type": "application/x-www-form-urlencoded"}
-            request = Private(self.login_url, method="POST", body=urlencode(self.body)).with_headers(kind)
         else:
-            kind = {"Content-Type": "application/json"}
-            request = Private(self.login_url, method="POST", body=json.dumps(self.body)).with_headers(kind)
+            request = posted(self.login_url, self.body, as_json=self.encoding == "json")
         if self.assertion is not None:
             request = request.with_headers({"Authorization": f"Bearer {self.assertion.token(now)}"})
         return request.with_headers(self.headers)

@@ -32,8 +32,6 @@ from tap_rest.page import Page
 from tap_rest.redaction import Redactor
 from tap_rest.request import Private, Request
 
-STEP = math.log(1.05)
-"""Two answer times that differ by less than 5 % are counted as one."""
 _SERVER_IDS = ("request-id", "requestid", "trace-id", "cf-ray")
 
 about: ContextVar[Mapping[str, Any]] = ContextVar("about", default=MappingProxyType({}))
@@ -110,20 +108,17 @@ SCHEMA = {
 def record(attempt: Attempt, redactor: Redactor) -> bytes:
     """An attempt as it is written."""
     quotas = readings(attempt.headers, "auto", now=attempt.at)
+    headers = attempt.headers.items()
+    server_ids = (value for kind in _SERVER_IDS for name, value in headers if name.endswith(kind))
     own: dict[str, Any] = {
         "time": timestamp(attempt.at),
         "partition": attempt.partition and redactor.text(attempt.partition),
         "method": attempt.request.method,
         "url": redactor.text(attempt.request.full_url),
         "quota_left": min((quota.left for quota in quotas), default=None),
-        "server_id": redactor.text(_server_id(attempt.headers)) or None,
+        "server_id": redactor.text(next(server_ids, "")[:200]) or None,
     }
     return msgspec.json.encode({name: own[name] if name in own else getattr(attempt, name) for name in SCHEMA})
-
-
-def _server_id(headers: Headers) -> str:
-    found = (value for kind in _SERVER_IDS for name, value in headers.items() if name.endswith(kind))
-    return next(found, "")[:200]
 
 
 REQUESTS = BoundStream(
@@ -172,7 +167,7 @@ class Tries:
         is_token = isinstance(request, Private)
         stream = None if is_token else self._stream
         self._last = attempt = Attempt(
-            id=self._log.new_id(),
+            id=next(self._log.ids),
             at=self._log.clock.now(),
             stream=stream,
             partition=stream and self._partition,
@@ -227,37 +222,34 @@ class RequestLog:
         clock: Measures.
         redactor: Masks secrets.
         tell: Is told every attempt as soon as it is known what came of it, in whatever thread.
+        ids: For attempts.
     """
 
     transport: Sender
     clock: Waiter
     redactor: Redactor
     tell: Callable[[Attempt], None]
-    _run: str = field(default_factory=lambda: secrets.token_hex(4))
-    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
-
-    def new_id(self) -> str:
-        return f"{self._run}-{next(self._numbers)}"
+    ids: Iterator[str] = field(default_factory=lambda: map(f"{secrets.token_hex(4)}-{{}}".format, count(1)))
 
 
 class Times:
-    """How long answers took, in ms, within 5 % and in bounded memory: counted by their logarithm."""
+    """How long answers took, in ms, within 5 % and in bounded memory: counted by their first two digits."""
 
     def __init__(self) -> None:
         self.longest = 0.0
-        self._counts: Counter[int] = Counter()
+        self._counts: Counter[float] = Counter()
 
     def add(self, ms: float) -> None:
         self.longest = max(self.longest, ms)
-        self._counts[round(math.log(max(ms, 0.1)) / STEP)] += 1
+        self._counts[float(f"{ms:.1e}")] += 1
 
     def at(self, share: float) -> float:
         """The time within which this share of the answers came."""
         rank = math.ceil(share * self._counts.total())
-        for step in sorted(self._counts):
-            rank -= self._counts[step]
+        for ms, times in sorted(self._counts.items()):
+            rank -= times
             if rank <= 0:
-                return min(math.exp(step * STEP), self.longest)
+                return min(ms, self.longest)
         return 0.0
 
 

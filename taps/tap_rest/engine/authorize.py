@@ -6,11 +6,9 @@ Stands beside the engine: what it gets is stored where runs find it (tokens.py),
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import hmac
 import os
-import queue
 import secrets
 import sys
 import threading
@@ -18,7 +16,8 @@ import webbrowser
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
-from urllib.parse import parse_qsl, urlsplit
+from textwrap import shorten
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from tap_rest.auth.flow import Token
 from tap_rest.auth.oauth import LOG_INS, OAuth2Auth
@@ -83,15 +82,29 @@ def _in_browser(
     state, verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(64)
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
     with _Loopback(auth.redirect_url, state) as loopback:
-        page = auth.page_for_person(loopback.url, state, challenge)
+        params = {
+            "response_type": "code",
+            "client_id": auth.client_id,
+            "redirect_uri": loopback.url,
+            "scope": auth.scope,
+            "state": state,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+            **auth.authorize_params,
+        }
+        query = urlencode({name: text for name, text in params.items() if text}, quote_via=quote)
+        page = f"{auth.authorize_url}{'&' if '?' in auth.authorize_url else '?'}{query}"
         say(f"Log in on this page, in a browser on this machine:\n\n    {page}\n")
         if os.environ.keys() & {"BROWSER", "DISPLAY", "WAYLAND_DISPLAY"} or sys.platform in ("darwin", "win32"):
             threading.Thread(target=webbrowser.open, args=[page], daemon=True).start()  # some return when they end
         answer = loopback.wait(clock)
     if "code" not in answer:
         raise _refused("the log-in was refused", answer.get("error"), answer.get("error_description"))
-    redactor.learn([answer["code"], verifier])
-    asked = auth.code_request(answer["code"], loopback.url, verifier)
+    code, back = answer["code"], loopback.url
+    redactor.learn([code, verifier])
+    asked = auth.asking(
+        auth.token_url, grant_type="authorization_code", code=code, redirect_uri=back, code_verifier=verifier
+    )
     return _token(auth, transport.send(asked), clock.now())
 
 
@@ -99,7 +112,7 @@ def _elsewhere(
     auth: OAuth2Auth, clock: Waiter, transport: Sender, redactor: Redactor, say: Callable[[str], None]
 ) -> Token:
     """RFC 8628."""
-    given = transport.send(auth.device_request())
+    given = transport.send(auth.asking(auth.device_url, scope=auth.scope))
     code, typed = given.text_at("device_code"), given.text_at("user_code")
     page = given.text_at("verification_uri") or given.text_at("verification_url")  # the second is a draft's name for it
     if given.status >= 300 or not (code and typed and page):
@@ -107,11 +120,12 @@ def _elsewhere(
     redactor.learn([code])
     say(f"Open {_printable(page)} in any browser and enter the code {_printable(typed)}")
     every = max(1.0, _seconds(given, "interval", POLLED_EVERY))
+    asked = auth.asking(auth.token_url, grant_type="urn:ietf:params:oauth:grant-type:device_code", device_code=code)
     end = clock.monotonic() + _seconds(given, "expires_in", LONGEST_LOG_IN)
     while clock.monotonic() < end:
         clock.wait(every)
         try:
-            answer = transport.send(auth.device_token_request(code))
+            answer = transport.send(asked)
         except NoAnswer:
             every *= 2
             continue
@@ -131,7 +145,7 @@ def _token(auth: OAuth2Auth, answer: Page, now: float) -> Token:
 
 
 def _refused(problem: str, *said: object) -> CredentialsRefused:
-    words = ", ".join(_printable(str(word))[:200] for word in said if word)
+    words = ", ".join(shorten(str(word), 200, placeholder="…") for word in said if word)  # half a secret is not masked
     return CredentialsRefused(f"{problem} ({words})" if words else problem, hint="nothing was stored; try again")
 
 
@@ -155,6 +169,7 @@ class _Loopback(ThreadingTCPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    timeout = 0.2
 
     def __init__(self, url: str, state: str) -> None:
         parts = urlsplit(url)
@@ -163,22 +178,17 @@ class _Loopback(ThreadingTCPServer):
         except OSError as error:
             raise ConfigError(f"port {parts.port} can't be used ({error.strerror})", where="redirect_url") from None
         self.url = parts._replace(netloc=f"{parts.hostname}:{self.server_address[1]}").geturl()
-        self.path, self.state = parts.path or "/", state
-        self.answers = queue.SimpleQueue[dict[str, str]]()
-        threading.Thread(target=self.serve_forever, args=[0.1], daemon=True).start()
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
+        self.path, self.state, self.brought = parts.path or "/", state, dict[str, str]()
 
     def wait(self, clock: Waiter) -> dict[str, str]:
         """What the browser has brought. Raises CredentialsRefused when it does not come."""
         end = clock.monotonic() + LONGEST_LOG_IN
-        while clock.monotonic() < end:
+        while not self.brought:
             clock.check()
-            with contextlib.suppress(queue.Empty):
-                return self.answers.get(timeout=0.2)
-        raise _refused(f"nobody has logged in within {LONGEST_LOG_IN / 60:.0f} minutes")
+            if clock.monotonic() > end:
+                raise _refused(f"nobody has logged in within {LONGEST_LOG_IN / 60:.0f} minutes")
+            self.handle_request()
+        return self.brought
 
     def handle_error(self, *_: object) -> None:
         """Nothing: a browser that breaks off may come again."""
@@ -197,7 +207,7 @@ class _Return(BaseHTTPRequestHandler):
             self._say(400, "This is not the answer to the log-in that is waited for: its state is another.")
         elif "code" in brought or "error" in brought:
             self._say(200, "That is all. The terminal says how it ended; this window can be closed.")
-            self.server.answers.put(brought)
+            self.server.brought = brought
         else:
             self._say(400, "There is neither a code nor an error in this answer.")
 

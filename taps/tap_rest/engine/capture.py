@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import secrets
+import threading
 import zlib
 from collections import defaultdict, deque
 from collections.abc import Mapping
@@ -41,10 +42,6 @@ from tap_rest.request import Private, Request
 _TIMEOUTS = Timeouts()
 
 
-class NotCaptured(TapError):
-    """A replay was asked for what the captured run did not ask for."""
-
-
 class CaptureClock(Waiter):
     """A clock whose wall time stands still from one answer to the next, so that a replay can tell the same times."""
 
@@ -68,22 +65,19 @@ class ReplayClock(Waiter):
 
     def __init__(self, reader: int | None, started: float) -> None:
         super().__init__(reader)
-        self.waited = 0.0
-        self._time = started
+        self._waited = 0.0
+        self.time = started
 
     def now(self) -> float:
-        return self._time
+        return self.time
 
     def monotonic(self) -> float:
-        return self.waited
+        return self._waited
 
     def wait(self, seconds: float) -> None:
         self.check()
-        self._time += seconds
-        self.waited += seconds
-
-    def set(self, time: float) -> None:
-        self._time = time
+        self.time += seconds
+        self._waited += seconds
 
 
 class Capture:
@@ -103,6 +97,7 @@ class Capture:
         self._inner, self._folder, self._clock, self._redactor = inner, folder, clock, redactor
         self._id, self._started = secrets.token_hex(4), clock.now()
         self._list: TextIO | None = None
+        self._lock = threading.Lock()
         self.run: Path | None = None
 
     def close(self) -> None:
@@ -157,26 +152,26 @@ class Capture:
         return found
 
     def _note(self, request: Request, began: float, found: Mapping[str, Any]) -> None:
-        ms = round((self._clock.monotonic() - began) * 1000, 1)
-        if self._list is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            name = f"run-{timestamp(self._started)[:19].replace(':', '')}Z-{self._id}.jsonl"
-            self.run = self._folder / name
-            self._list = self.run.open("x", encoding="utf-8")
-            _sync_folder(self._folder)
-            self._list.write(json.dumps({"started": self._started}) + "\n")
         line = {
             "time": self._clock.now(),
-            "ms": ms,
+            "ms": round((self._clock.monotonic() - began) * 1000, 1),
             "stream": _stream(),
             "partition": about.get().get("partition"),
             "page": about.get().get("page"),
             "id": about.get().get("request"),
             "request": _print_of(request, self._redactor),
+            **found,
         }
-        self._list.write(json.dumps({**line, **found}) + "\n")
-        self._list.flush()
-        os.fsync(self._list.fileno())
+        with self._lock:  # several answers may come at a time
+            if self._list is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self.run = self._folder / f"run-{timestamp(self._started)[:19].replace(':', '')}Z-{self._id}.jsonl"
+                self._list = self.run.open("x", encoding="utf-8")
+                _sync_folder(self._folder)
+                self._list.write(json.dumps({"started": self._started}) + "\n")
+            self._list.write(json.dumps(line) + "\n")
+            self._list.flush()
+            os.fsync(self._list.fileno())
 
 
 class Replay:
@@ -202,13 +197,13 @@ class Replay:
         """There is nothing to close."""
 
     def send(self, request: Request, signed: Request | None = None, timeouts: Timeouts = _TIMEOUTS) -> Page:  # noqa: ARG002 - as the transport's
-        """The captured answer. Raises NotCaptured, and TransportError where that was captured."""
+        """The captured answer. Raises TapError: where none was captured, and the TransportError that was."""
         answers = self._answers[_print_of(request, self._redactor)]
         shown = f"{request.method} {self._redactor.text(request.full_url)}"
         if not answers:
-            raise NotCaptured(f"is not in the capture: {shown}", where=_stream(), hint="capture a new run")
+            raise TapError(f"is not in the capture: {shown}", where=_stream(), hint="capture a new run")
         found = answers.popleft()
-        self._clock.set(found["time"])
+        self._clock.time = found["time"]
         if "fault" in found:
             raise TransportError(found["fault"]["kind"], found["fault"]["problem"], hint=found["fault"]["hint"])
         meta, body = answer_of(self._folder, found, shown)
@@ -216,12 +211,12 @@ class Replay:
 
 
 def answer_of(folder: Path, line: Mapping[str, Any], shown: str) -> tuple[dict[str, Any], bytes]:
-    """What a line of a run leads to: the answer's metadata and its body. Raises NotCaptured, which calls it `shown`."""
+    """What a line of a run leads to: the answer's metadata and its body. Raises TapError, which calls it `shown`."""
     try:
         body = gzip.decompress((folder / line["body"]).read_bytes())
         return json.loads((folder / line["meta"]).read_bytes()), body
     except (OSError, EOFError, ValueError, zlib.error):
-        raise NotCaptured(f"is damaged or gone in the capture: {shown}", where=line["body"]) from None
+        raise TapError(f"is damaged or gone in the capture: {shown}", where=line["body"]) from None
 
 
 class Unsigned(AuthKind, frozen=True, kw_only=True):

@@ -34,14 +34,13 @@ class Credential:
         used: The turn in which it was taken last.
     """
 
-    def __init__(self, number: int, auth: Auth, tokens: RunTokens, limiter: Limiter, clock: Waiter) -> None:
+    def __init__(self, number: int, auth: Auth, tokens: RunTokens, limiter: Limiter) -> None:
         self.number, self.auth, self.tokens, self.limiter = number, auth, tokens, limiter
         self.left, self.used = math.inf, 0
-        self._clock = clock
 
     def observe(self, page: Page, verdict: Verdict) -> None:
         """Learns from an answer."""
-        said = readings(page.headers, "auto", now=self._clock.now())
+        said = readings(page.headers, "auto", now=self.tokens.now())
         self.left = min((found.left for found in said), default=self.left)
         self.limiter.observe(page, verdict)
 
@@ -71,8 +70,7 @@ class Credentials:
                 number,
                 auth,
                 RunTokens(clock, told, token_file(bound.name, auth, token_store)),
-                Limiter(bound.limits, clock, bound.base_url, books=books, identity=auth.secrets()),
-                clock,
+                Limiter(bound.limits, clock.now, bound.base_url, books=books, identity=auth.secrets()),
             )
             for number, auth in enumerate(auths, 1)
         ]
@@ -83,6 +81,11 @@ class Credentials:
         """Those that have not been refused; there is always one."""
         with self._lock:
             return list(self._good)
+
+    @property
+    def side_by_side(self) -> int:
+        """How many requests may ever be under way at once: the sum of what each of them may have."""
+        return sum(one.limiter.side_by_side for one in self.good())
 
     def acquire(self, request: Request) -> Credential | Hold:
         """The one with the most left whose limits let the request go now, which books it; else how long to wait."""

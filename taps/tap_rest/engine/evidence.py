@@ -15,9 +15,9 @@ from operator import ne
 from typing import Any
 
 import msgspec
-from isal import isal_zlib
 
 from tap_rest.formats.fields import KeyReader
+from tap_rest.formats.streamed import checksum
 from tap_rest.language.declaration import BoundStream
 from tap_rest.language.replication import duration
 
@@ -330,4 +330,4 @@ class Walk:
 
 def signature(records: Sequence[bytes]) -> str:
     """What tells a page from the one before it: how many records, and the sum of the CRC-32 of each; "" for none."""
-    return f"{len(records)}:{sum(map(isal_zlib.crc32, records)):x}" if records else ""
+    return f"{len(records)}:{checksum(records):x}" if records else ""

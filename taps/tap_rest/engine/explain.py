@@ -21,7 +21,7 @@ from tap_rest.request import Request
 
 def masked(declaration: Declaration, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings without their secrets: what is bound with them holds none."""
-    hidden = {name for name, one in declaration.settings.items() if one.sensitive and one.kind == "string"}
+    hidden = (name for name, one in declaration.settings.items() if one.sensitive and one.kind == "string")
     return {**settings, **dict.fromkeys(hidden, MASK)}
 
 

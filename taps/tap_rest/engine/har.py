@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import http
+import http.client
 import json
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -11,42 +11,41 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tap_rest.engine.capture import answer_of, lines_of
+from tap_rest.engine.capture import Capture, Replay, answer_of, lines_of
 from tap_rest.engine.messages import timestamp
 
 LARGEST = 1 << 20
 """Bytes of a body that is put in; a larger one is in the capture alone."""
 
 
-def write_har(run: Path | None, file: Path) -> None:
-    """Writes a captured run; None for one that asked for nothing. Raises OSError and NotCaptured."""
+def write_har(source: Capture | Replay, file: Path) -> None:
+    """Writes the run that was captured or replayed. Raises OSError and TapError."""
     about = {"version": "1.2", "creator": {"name": "daykeep", "version": version("daykeep")}, "pages": []}
     with file.open("w", encoding="utf-8") as to:
         to.write(json.dumps({"log": about})[:-2] + ', "entries": [')
-        for place, entry in enumerate(_entries(run) if run else ()):
+        for place, entry in enumerate(_entries(source.run) if source.run else ()):
             to.write(("," if place else "") + "\n" + json.dumps(entry, ensure_ascii=True))
         to.write("\n]}}\n")
 
 
 def _entries(run: Path) -> Iterator[dict[str, Any]]:
     for line in lines_of(run)[1:]:
-        fault, ms = line.get("fault"), line["ms"]
-        if fault is None:
-            meta, body = answer_of(run.parent, line, f"request {line['id']}")
-            response = _response(meta, body, line["body"])
+        if fault := line.get("fault"):
+            asked, response = fault["asked"], _response(0, {}, b"", "") | {"_error": fault["problem"]}
         else:
-            meta = {"request": fault["asked"]}
-            response = _answered(0, "", {}, {"size": 0, "mimeType": ""}) | {"_error": fault["problem"]}
-        told = {"_stream": line["stream"], "_partition": line.get("partition"), "_page": line.get("page")}
+            meta, body = answer_of(run.parent, line, f"request {line['id']}")
+            asked, response = meta["request"], _response(meta["status"], meta["headers"], body, line["body"])
         yield {
-            "startedDateTime": timestamp(line["time"] - ms / 1000),
-            "time": ms,
-            "request": _request(meta["request"]),
+            "startedDateTime": timestamp(line["time"] - line["ms"] / 1000),
+            "time": line["ms"],
+            "request": _request(asked),
             "response": response,
             "cache": {},
-            "timings": {"send": 0, "wait": ms, "receive": 0},
+            "timings": {"send": 0, "wait": line["ms"], "receive": 0},
             "_id": line.get("id"),
-            **told,
+            "_stream": line["stream"],
+            "_partition": line.get("partition"),
+            "_page": line.get("page"),
         }
 
 
@@ -66,8 +65,7 @@ def _request(asked: Mapping[str, Any]) -> dict[str, Any]:
     return found | ({"postData": {"mimeType": kind, "text": body}} if body else {})
 
 
-def _response(meta: Mapping[str, Any], body: bytes, kept: str) -> dict[str, Any]:
-    headers = meta["headers"]
+def _response(status: int, headers: Mapping[str, str], body: bytes, kept: str) -> dict[str, Any]:
     content: dict[str, Any] = {"size": len(body), "mimeType": headers.get("content-type", "")}
     if len(body) > LARGEST:
         content["comment"] = f"the body is in {kept}"
@@ -76,15 +74,9 @@ def _response(meta: Mapping[str, Any], body: bytes, kept: str) -> dict[str, Any]
             content["text"] = body.decode()
         except UnicodeDecodeError:
             content |= {"text": base64.b64encode(body).decode(), "encoding": "base64"}
-    known = meta["status"] in {status.value for status in http.HTTPStatus}
-    words = http.HTTPStatus(meta["status"]).phrase if known else ""
-    return _answered(meta["status"], words, headers, content)
-
-
-def _answered(status: int, words: str, headers: Mapping[str, str], content: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "status": status,
-        "statusText": words,
+        "statusText": http.client.responses.get(status, ""),
         "httpVersion": "HTTP/1.1",
         "cookies": [],
         "headers": _pairs(headers.items()),

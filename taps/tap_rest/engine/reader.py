@@ -16,7 +16,7 @@ from tap_rest.errors import PaginationLoop, TapError
 from tap_rest.formats.fields import include
 from tap_rest.formats.formats import RowsFormat
 from tap_rest.language.jobs import Errand, Phase
-from tap_rest.language.paginators import End, Paged
+from tap_rest.language.paginators import End
 from tap_rest.request import Request
 
 STALE_TRIES = 4
@@ -203,7 +203,7 @@ class Reader:
     def _check_size(self, answer: Answer) -> None:
         """Whether the server keeps to the page size that it was asked for."""
         paginator, walk, came = self._paginator, self.walk, len(answer.page.records)
-        if not isinstance(paginator, Paged) or paginator.size_param is None or paginator.page_size is None:
+        if paginator.size_param is None or paginator.page_size is None:
             return
         if came > paginator.page_size:
             walk.warn(f"a page has {came:,} rows where {paginator.page_size:,} were asked for: is size_param right?")

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tap_rest.formats.spool import Spool
-from tap_rest.formats.streamed import Batch, Streamed
+from tap_rest.formats.spool import Spool, whole
+from tap_rest.formats.streamed import Batch, Streamed, checksum
 from tap_rest.language.verdicts import Verdict, judge
 from tap_rest.language.vocabulary import Stream
 from tap_rest.page import Page
@@ -28,17 +28,15 @@ def read(page: Page, stream: Stream, verdict: Verdict, now: float) -> tuple[Page
     """
     body = page.spool or page.body
     texts = stream.format.texts(body)
-    streamed = [stream.records.streamed(text) if isinstance(text, Spool) else None for text in texts]
-    held = [
-        part.around if part else text.whole() if isinstance(text, Spool) else text
-        for part, text in zip(streamed, texts, strict=True)
-    ]
+    large = [stream.records.streamed(text) if isinstance(text, Spool) else None for text in texts]
+    held = [part.around if part else whole(text) for part, text in zip(large, texts, strict=True)]
     if held != [body]:
-        whole = held[0] if len(held) == 1 else b"[" + b",".join(held) + b"]"
-        page = msgspec.structs.replace(page, body=whole, spool=None)
-        if any(streamed):
-            parts = [part or _held(stream.records.slices(text)) for part, text in zip(streamed, held, strict=True)]
-            records = Streamed(whole, [batch for part in parts for batch in part.batches])
+        page = msgspec.structs.replace(
+            page, body=held[0] if len(held) == 1 else b"[" + b",".join(held) + b"]", spool=None
+        )
+        if any(large):
+            parts = [part or _batch(stream.records.slices(text)) for part, text in zip(large, held, strict=True)]
+            records = Streamed(page.body, [batch for part in parts for batch in part.batches])
             page = msgspec.structs.replace(page, records=records)
         verdict = judge(page, stream.errors, now=now)  # now that there are paths in it
         if verdict.kind != "ok":
@@ -49,8 +47,8 @@ def read(page: Page, stream: Stream, verdict: Verdict, now: float) -> tuple[Page
     return _lightened(page, found[0] if len(found) == 1 else [record for part in found for record in part]), verdict
 
 
-def _held(records: Sequence[bytes]) -> Streamed:
-    return Streamed(b"", [Batch(len(records), lambda: records)])
+def _batch(records: Sequence[bytes]) -> Streamed:
+    return Streamed(b"", [Batch(len(records), checksum(records), lambda: records)])
 
 
 def _lightened(page: Page, records: Sequence[bytes]) -> Page:

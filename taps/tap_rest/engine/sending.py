@@ -157,7 +157,7 @@ class Sending:
     @property
     def side_by_side(self) -> int:
         """How many requests may ever be under way at once."""
-        return self._credentials.good()[0].limiter.side_by_side
+        return self._credentials.side_by_side
 
     def fetch(self, ask: Ask) -> Answer:
         """One page and what follows it, within tries and time. Raises TapError, Interrupted, BrokenPipeError.
@@ -368,7 +368,7 @@ class Sending:
             return waited
         if waited + seconds > self._max_wait:
             problem = f"{self._redactor.text(reason)} asks to wait {seconds:,.0f} s, longer than max_wait allows"
-            raise Postponed(problem, hint="run again later, it goes on where it stopped", wait_seconds=seconds)
+            raise Postponed(problem, hint="run again later, it goes on where it stopped")
         tries.waited += seconds
         self._clock.wait(seconds)
         return waited + seconds

@@ -10,11 +10,10 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-
-from tap_rest.limits.limits import SystemClock
 
 
 class Interrupted(Exception):
@@ -25,7 +24,7 @@ class Interrupted(Exception):
         self.exit_status = 128 + signum
 
 
-class Waiter(SystemClock):
+class Waiter:
     """The clock that the engine waits by.
 
     Args:
@@ -40,6 +39,13 @@ class Waiter(SystemClock):
     def close(self) -> None:
         os.close(self._wake)
         os.close(self._knock)
+
+    def now(self) -> float:
+        """Wall clock, seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
 
     def check(self) -> None:
         """Raises Interrupted after a signal."""

@@ -54,30 +54,27 @@ class RunTokens:
         return self._clock.now()
 
     def current(self) -> Token:
-        if self._token is None:
-            self._know(self._file.read() if self._file else Token())
-        return self._token or Token()
+        return self._token or self._known(self._file.read() if self._file else Token())
 
     @contextmanager
     def renewing(self) -> Iterator[Token]:
         with self._one, self._file.locked(self._clock) if self._file else contextlib.nullcontext():
-            if self._file:
-                self._know(self._file.read())
-            yield self.current()
+            yield self._known(self._file.read()) if self._file else self.current()
 
     def keep(self, token: Token) -> None:
         if self._file:
             self._file.write(token)
-        self._know(token)
+        self._known(token)
 
     def force(self) -> int:
         self._forced += 1
         return self._forced
 
-    def _know(self, token: Token) -> None:
+    def _known(self, token: Token) -> Token:
         self._token = token
         for tell in self._told:
             tell([text for text in (token.access, token.refresh) if text])
+        return token
 
 
 class TokenFile:

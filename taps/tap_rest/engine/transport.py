@@ -26,7 +26,7 @@ from requests.utils import get_environ_proxies
 from tap_rest.engine.wire import POOLS, Exchange, InsideAddress, current
 from tap_rest.errors import NoAnswer
 from tap_rest.formats.inflate import SIP, Caps, Inflate, NotCompressed
-from tap_rest.formats.spool import Body, Spool, gathered
+from tap_rest.formats.spool import Body, Spool, gathered, start, whole
 from tap_rest.language.vocabulary import Timeouts
 from tap_rest.page import Page
 from tap_rest.request import Request, origin
@@ -137,32 +137,33 @@ class Transport:
 
     def _page(self, request: Request, url: str, method: str, response: requests.Response, exchange: Exchange) -> Page:
         headers = {name.lower(): value for name, value in response.raw.headers.itermerged()}
+        length, encoding = headers.get("content-length"), headers.get("content-encoding", "")
+        framed = response.raw.chunked or length is not None
         if method == "HEAD" or response.status_code in _BODILESS:
             body: Body = b""
         else:
-            if not headers.get("content-length", "0").replace(", ", "").isdecimal():
+            if length is not None and not length.replace(", ", "").isdecimal():
                 raise TransportError("corrupt", "announced a length that is no number", where=_shown(url))
-            inflate = _inflater(headers.get("content-encoding", ""), url)
+            inflate = _inflater(encoding, url)
             try:
                 body = gathered(self._pieces(response.raw, inflate, url))
             except (urllib3.exceptions.HTTPError, OSError, ValueError, NotCompressed) as fault:
                 raise _translated(fault, url, reading=True) from None
-            if exchange.surplus and (response.raw.chunked or "content-length" in headers):
+            if exchange.surplus and framed:
                 raise TransportError("corrupt", "sent more bytes than it announced", where=_shown(url))
-        framed = response.raw.chunked or "content-length" in headers or bool(headers.get("content-encoding"))
         if isinstance(body, Spool) and response.status_code >= 300:
-            body = body.whole()  # an error is judged by what it says
-        held, spool = (body, None) if isinstance(body, bytes) else (body.read(0, BEGINNING), body)
-        return Page(request, response.status_code, headers, held, url, spool=spool, framed=framed)
+            body = whole(body)  # an error is judged by what it says
+        held, spool = (body, None) if isinstance(body, bytes) else (start(body, BEGINNING), body)
+        return Page(request, response.status_code, headers, held, url, spool=spool, framed=framed or bool(encoding))
 
     def _pieces(self, raw: Any, inflate: Inflate | None, url: str) -> Iterator[bytes]:
         wire = size = 0
         while chunk := raw.read(CHUNK if inflate is None else SIP, decode_content=False):
             wire += len(chunk)
             if inflate is not None:
-                chunk = inflate.feed(chunk, self._caps.room(wire, size))
+                chunk = inflate.feed(chunk)
             size += len(chunk)
-            if wire > self._caps.wire or self._caps.room(wire, size) < 0:
+            if wire > self._caps.wire or size > self._caps.room(wire):
                 raise TransportError(
                     "too_large",
                     f"answered with more than is taken ({wire:,} bytes that inflate to over {size:,})",

@@ -68,14 +68,6 @@ class _Socket:
         except TimeoutError:
             raise TimeoutError("total" if time.monotonic() >= deadline else "idle") from None
 
-    def waiting(self) -> bool:
-        """Whether a byte is there to be read right now."""
-        self._sock.settimeout(0)
-        try:
-            return bool(self._sock.recv(1))
-        except OSError:
-            return False
-
 
 class _Reader(io.BufferedReader):
     """The answer's bytes; http.client closes it at the end of a framed body, so what is left then was not announced."""
@@ -92,21 +84,12 @@ class _Reader(io.BufferedReader):
         return line
 
     def close(self) -> None:
-        if not self.closed:
-            sock: Any = self.raw._sock  # type: ignore[attr-defined]  # noqa: SLF001 - SocketIO has no other way
-            self.raw._sock = _Nothing()  # type: ignore[attr-defined]  # noqa: SLF001 - peek must not wait for more
-            surplus = False
-            with contextlib.suppress(OSError):  # a reader that timed out does not even look
-                surplus = bool(self.peek(1))
-            self.raw._sock = sock  # type: ignore[attr-defined]  # noqa: SLF001
-            if exchange := current.get(None):
-                exchange.surplus = surplus or sock.waiting()
+        if not self.closed and (exchange := current.get(None)):
+            exchange.surplus = False
+            self.raw._sock.settimeout(0)  # type: ignore[attr-defined]  # noqa: SLF001 - SocketIO has no other way
+            with contextlib.suppress(OSError):  # nothing is there, or a reader that timed out does not even look
+                exchange.surplus = bool(self.peek(1))
         super().close()
-
-
-class _Nothing:
-    def recv_into(self, _: Any) -> int:
-        return 0
 
 
 def _wrapped(connection: Any) -> None:

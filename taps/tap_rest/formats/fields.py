@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from tap_rest.formats.json_text import decoded, members, quoted
+from tap_rest.formats.json_text import REFUSED, decoded, entries, quoted
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class KeyReader:
@@ -30,16 +31,16 @@ class KeyReader:
         """One tuple for each record, one value for each field, in order."""
         try:
             found = [msgspec.structs.astuple(keys) for keys in self._page.decode(b"[" + b",".join(records) + b"]")]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            found = [self._slowly(bytes(record)) for record in records]
-        if all(len(path) == 1 for path in self._paths) and len(self._roots) == len(self._paths):
+        except REFUSED:
+            found = [self._slowly(record) for record in records]
+        if len(self._roots) == len(self._paths) == sum(map(len, self._paths)):
             return found
         where = [(self._roots.index(path[0]), path[1:]) for path in self._paths]
         return [tuple(_walked(values[index], rest) for index, rest in where) for values in found]
 
     def _slowly(self, record: bytes) -> tuple[Any, ...]:
         try:
-            known = dict(members(record))
+            known = dict(entries(record))
         except ValueError:
             known = {}
         return tuple(decoded(known[root], exact=True) if root in known else None for root in self._roots)
@@ -48,23 +49,15 @@ class KeyReader:
 def include(record: bytes, extra: Mapping[str, bytes]) -> bytes:
     """The record with these members (JSON text) spliced in front, where it has no member of that name."""
     try:
-        present = _presence(tuple(extra)).decode(record)
-        absent = [name for index, name in enumerate(extra) if getattr(present, f"f{index}") is msgspec.UNSET]
-    except (msgspec.DecodeError, RecursionError):
-        known = {name for name, _ in members(record)}
-        absent = [name for name in extra if name not in known]
+        known: Iterable[str] = _MEMBERS.decode(record)
+    except REFUSED:
+        known = {name for name, _ in entries(record)}
+    absent = [name for name in extra if name not in known]
     if not absent:
         return record
     spliced = b",".join(quoted(name) + b":" + extra[name] for name in absent)
     rest = record[1:].lstrip()
     return b"{" + spliced + (b"" if rest.startswith(b"}") else b",") + rest
-
-
-@lru_cache(maxsize=64)
-def _presence(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
-    fields = [(f"f{index}", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for index in range(len(names))]
-    rename = {f"f{index}": name for index, name in enumerate(names)}
-    return msgspec.json.Decoder(msgspec.defstruct("Presence", fields, rename=rename))
 
 
 def _walked(value: Any, keys: tuple[str, ...]) -> Any:

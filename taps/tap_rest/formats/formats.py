@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from io import StringIO
 from itertools import chain, islice
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -22,7 +22,7 @@ from tap_rest.component import Component
 from tap_rest.errors import UnexpectedPage
 from tap_rest.formats.inflate import unpacked
 from tap_rest.formats.json_text import BOM, check_utf8, check_whole
-from tap_rest.formats.spool import Body, gathered, pieces, whole_lines
+from tap_rest.formats.spool import Body, gathered, pieces, whole, whole_lines
 from tap_rest.formats.xml_text import as_json
 
 csv.field_size_limit(1 << 30)  # of the process; a field is in memory already, and its 128 KiB would refuse whole files
@@ -30,7 +30,7 @@ csv.field_size_limit(1 << 30)  # of the process; a field is in memory already, a
 Char = Annotated[str, msgspec.Meta(min_length=1, max_length=1)]
 ROWS = 1000
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
-_BETWEEN = re.compile(r"[ \t\r\n\x1e]*")  # 0x1e opens each text of a JSON sequence (RFC 7464)
+_BEGINNING = re.compile(r"[^ \t\r\n\x1e]")  # 0x1e opens each text of a JSON sequence (RFC 7464)
 
 
 class FormatKind(Component, frozen=True, kw_only=True):
@@ -177,18 +177,20 @@ class CsvFormat(RowsFormat, tag="csv", frozen=True, kw_only=True):
             strict=True,
         )
         try:
-            rows = _without_blank_end(reader)
-            names, count = self._names(first := list(islice(rows, ROWS))), 0
-            while first:
-                for index, row in enumerate(first, count):
-                    if len(row) != len(names):
-                        problem = f"row {index} has {len(row)} values for {len(names)} columns"
-                        raise UnexpectedPage(problem, hint="is it CSV?")
-                yield msgspec.json.encode([dict(zip(names, map(self._value, row), strict=True)) for row in first])[1:-1]
-                count += len(first)
-                first = list(islice(rows, ROWS))
+            objects = self._objects(_without_blank_end(reader))
+            while batch := list(islice(objects, ROWS)):
+                yield msgspec.json.encode(batch)[1:-1]
         except csv.Error as error:
             raise UnexpectedPage(f"the body is not whole CSV: line {reader.line_num}: {error}") from None
+
+    def _objects(self, rows: Iterator[list[str]]) -> Iterator[dict[str, str | None]]:
+        first = list(islice(rows, 2))
+        names = self._names(first)
+        for index, row in enumerate(chain(first, rows)):
+            if len(row) != len(names):
+                problem = f"row {index} has {len(row)} values for {len(names)} columns"
+                raise UnexpectedPage(problem, hint="is it CSV?")
+            yield {name: None if text == self.null else text for name, text in zip(names, row, strict=True)}
 
     def _names(self, rows: list[list[str]]) -> list[str]:
         """The columns' names, taken off the first rows. Raises UnexpectedPage where the row can't be one of names."""
@@ -205,9 +207,6 @@ class CsvFormat(RowsFormat, tag="csv", frozen=True, kw_only=True):
         if absent := [name for name in self.required if name not in names]:
             raise UnexpectedPage(f"there is no column {absent[0]}", hint=f"there are {', '.join(names[:12])}")
         return names
-
-    def _value(self, text: str) -> str | None:
-        return None if text == self.null else text
 
 
 class XmlFormat(FormatKind, tag="xml", frozen=True, kw_only=True):
@@ -230,8 +229,7 @@ class XmlFormat(FormatKind, tag="xml", frozen=True, kw_only=True):
     lists: list[str] = []
 
     def _json(self, body: Body) -> Body:
-        body = body if isinstance(body, bytes) else body.whole()
-        return as_json(body, frozenset(tuple(path.split(".")) for path in self.lists))
+        return as_json(whole(body), frozenset(tuple(path.split(".")) for path in self.lists))
 
 
 Format = JsonFormat | JsonlFormat | CsvFormat | XmlFormat
@@ -283,18 +281,12 @@ def _lines(texts: Iterable[bytes]) -> Iterator[bytes]:
 
 def _documents(text: bytes) -> list[bytes]:
     found: list[bytes] = []
-    whole, at = text.decode(), 0
-    while (at := _end_of_blanks(whole, at)) < len(whole):
-        start = at
+    documents, at = text.decode(), 0
+    while match := _BEGINNING.search(documents, at):
         try:
-            _, at = _DECODER.raw_decode(whole, at)
+            _, at = _DECODER.raw_decode(documents, match.start())
         except (ValueError, RecursionError) as error:
             why = "nested too deep" if isinstance(error, RecursionError) else str(error)
             raise UnexpectedPage(f"document {len(found)} is not whole JSON: {why}") from None
-        found.append(whole[start:at].encode())
+        found.append(documents[match.start() : at].encode())
     return found
-
-
-def _end_of_blanks(text: str, at: int) -> int:
-    match: Any = _BETWEEN.match(text, at)
-    return int(match.end())

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from io import BytesIO
-from typing import Any
+from gzip import GzipFile
+from typing import IO, Any
 
-from isal import isal_zlib
+from isal import igzip, isal_zlib
 
 from tap_rest.errors import UnexpectedPage
-from tap_rest.formats.spool import WINDOW, Body, gathered, pieces, start
+from tap_rest.formats.spool import WINDOW, Body, as_file, gathered, size_of, start
 
 SIP = 1 << 14
-"""Compressed bytes inflated at once: they make 16 MiB at most."""
+"""Compressed bytes to feed at once: they make 16 MiB at most."""
 NESTED = 3
 """Archives inside one another that are opened; `export.zip` of `.json.gz` files has two."""
 
@@ -33,9 +33,9 @@ class Caps:
     inflated: int = 16 << 30
     ratio: int = 250
 
-    def room(self, wire: int, inflated: int) -> int:
-        """How many more bytes may come out of `wire` compressed bytes that gave `inflated` so far."""
-        return min(self.inflated, max(16 << 20, wire * self.ratio)) - inflated
+    def room(self, wire: int) -> int:
+        """How many bytes may come out of `wire` compressed bytes."""
+        return min(self.inflated, max(16 << 20, wire * self.ratio))
 
 
 class Inflate:
@@ -46,10 +46,10 @@ class Inflate:
         self._decoder: Any = None
         self.complete = False
 
-    def feed(self, data: bytes, room: int) -> bytes:
-        """What comes out, at most one byte more than `room`. Raises NotCompressed."""
+    def feed(self, data: bytes) -> bytes:
+        """What comes out. Raises NotCompressed."""
         out = b""
-        while data and len(out) <= room:
+        while data:
             if self._decoder is None or self.complete:
                 self._head, data = b"", self._head + data
                 if self._wbits == zlib.MAX_WBITS and len(data) < 2:
@@ -57,7 +57,7 @@ class Inflate:
                     break
                 self._start(data)
             try:
-                out += self._decoder.decompress(data, room - len(out) + 1)
+                out += self._decoder.decompress(data)
             except isal_zlib.error:  # type: ignore[misc]  # its stub calls the class an instance
                 raise NotCompressed from None
             self.complete, data = self._decoder.eof, self._decoder.unused_data
@@ -82,19 +82,19 @@ def unpacked(body: Body, member: str = "*", caps: Caps = Caps()) -> list[Body]:
         UnexpectedPage: It is damaged, cut, encrypted or too large, or has no such member.
         SpoolFailed: There is no room for what comes out.
     """
+    room, size = caps.room(size_of(body)), 0
     found: list[Body] = []
-    wire, size = _size(body), 0
-    for file in _files(body, member, caps.room(wire, 0), NESTED):
-        size += _size(file)
-        if file is not body and size > caps.room(wire, 0):
-            raise UnexpectedPage(f"the archive inflates to more than is taken (over {size:,} bytes)")
+    for file in _files(body, member, room, NESTED):
+        size += size_of(file)
+        if file is not body and size > room:
+            raise UnexpectedPage(f"the archive inflates to more than is taken (over {room:,} bytes)")
         found.append(file)
     return found
 
 
 def _files(body: Body, member: str, room: int, depth: int) -> Iterator[Body]:
     if depth and start(body, 2) == b"\x1f\x8b":
-        yield from _files(gathered(_gunzipped(body, room)), member, room, depth - 1)
+        yield from _files(_gunzipped(body, room), member, room, depth - 1)
     elif depth and start(body, 4) in (b"PK\x03\x04", b"PK\x05\x06"):
         for file in _unzipped(body, member, room):
             yield from _files(file, "*", room, depth - 1)
@@ -102,25 +102,19 @@ def _files(body: Body, member: str, room: int, depth: int) -> Iterator[Body]:
         yield body
 
 
-def _gunzipped(body: Body, room: int) -> Iterator[bytes]:
-    inflate, size = Inflate(31), 0
-    for piece in pieces(body):
-        for at in range(0, len(piece), SIP):
-            try:
-                text = inflate.feed(piece[at : at + SIP], room - size)
-            except NotCompressed:
-                raise UnexpectedPage("the gzip body is damaged") from None
-            size += len(text)
-            if size > room:
-                raise UnexpectedPage(f"the gzip body inflates to more than is taken (over {room:,} bytes)")
-            yield text
-    if not inflate.complete:
-        raise UnexpectedPage("the gzip body stops in the middle")
+def _gunzipped(body: Body, room: int) -> Body:
+    try:
+        with igzip.IGzipFile(fileobj=as_file(body)) as file:  # type: ignore[no-untyped-call]
+            return gathered(_pieces(file, room))
+    except EOFError:
+        raise UnexpectedPage("the gzip body stops in the middle") from None
+    except (OSError, isal_zlib.error):  # type: ignore[misc]  # its stub calls the class an instance
+        raise UnexpectedPage("the gzip body is damaged") from None
 
 
 def _unzipped(body: Body, member: str, room: int) -> Iterator[Body]:
     try:
-        with zipfile.ZipFile(BytesIO(body) if isinstance(body, bytes) else body.file) as archive:
+        with zipfile.ZipFile(as_file(body)) as archive:
             names = [info for info in archive.infolist() if not info.is_dir()]
             wanted = [info for info in names if fnmatchcase(info.filename, member)]
             if not wanted:
@@ -130,18 +124,15 @@ def _unzipped(body: Body, member: str, room: int) -> Iterator[Body]:
                 if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise UnexpectedPage(f"{info.filename} in the zip is encrypted or compressed in an unusual way")
                 with archive.open(info) as file:
-                    yield gathered(_capped(iter(lambda: file.read(WINDOW), b""), room))
+                    yield gathered(_pieces(file, room))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as fault:
         raise UnexpectedPage(f"the zip is damaged: {fault}") from None
 
 
-def _capped(pieces: Iterable[bytes], room: int) -> Iterator[bytes]:
-    for piece in pieces:
-        room -= len(piece)
-        if room < 0:
-            raise UnexpectedPage("the zip inflates to more than is taken")
+def _pieces(file: IO[bytes] | GzipFile, room: int) -> Iterator[bytes]:
+    left = room
+    while piece := file.read(WINDOW):
+        left -= len(piece)
+        if left < 0:
+            raise UnexpectedPage(f"the archive inflates to more than is taken (over {room:,} bytes)")
         yield piece
-
-
-def _size(body: Body) -> int:
-    return len(body) if isinstance(body, bytes) else body.size

@@ -1,8 +1,7 @@
-"""JSON as text: where values are in it and whether it is whole, without ever writing it anew.
+"""JSON as text: what stands directly in an object or list, and whether a text is whole, without writing it anew.
 
-Two readers stand behind every look-up: compiled msgspec decoders that read only the way to a value, and a scanner that
-finds the slices of members by their tokens alone, for the bodies that msgspec refuses although nothing of them is
-missing (lone surrogates, NaN, very deep nesting).
+Two readers stand behind this: compiled msgspec decoders, and a scanner that goes by tokens alone, for the texts that
+msgspec refuses although nothing of them is missing (lone surrogates, NaN, very deep nesting).
 """
 
 from __future__ import annotations
@@ -19,6 +18,10 @@ import msgspec
 from tap_rest.errors import UnexpectedPage
 
 BOM = b"\xef\xbb\xbf"
+RAW_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+"""Its elements as they stand in the text, which is proved to be whole JSON by that."""
+REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises, also for some texts that are whole."""
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]:,]|[^\s"{}\[\]:,]+|"', re.DOTALL)
 _PLAIN = msgspec.json.Decoder()
@@ -38,23 +41,7 @@ class _Name(str):
 
 
 _RAW = msgspec.json.Decoder(msgspec.Raw)
-_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _NAMED = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=lambda kind, name: kind(name))
-
-
-def slice_at(text: bytes, path: str) -> bytes | None:
-    """The bytes of the value at a dotted path (numbers also index lists) in JSON text; None when there is none."""
-    for run in _runs(path):
-        try:
-            found = _compiled_slice(text, run)
-        except msgspec.ValidationError:
-            return None
-        except (msgspec.DecodeError, RecursionError):
-            found = _scanned_slice(text, run)
-        if found is None:
-            return None
-        text = found
-    return text
 
 
 def decoded(text: bytes, *, exact: bool = False) -> Any:
@@ -64,63 +51,59 @@ def decoded(text: bytes, *, exact: bool = False) -> Any:
     """
     try:
         return (_EXACT if exact else _PLAIN).decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except REFUSED:
         try:
-            return json.loads(text.decode(), parse_float=Decimal if exact else None)
+            return json.loads(bytes(text).decode(), parse_float=Decimal if exact else None)
         except (ValueError, RecursionError):
             return None
 
 
-def members(text: bytes) -> Iterator[tuple[str, bytes]]:
-    """The members of an object, or the elements of a list with their index as name, each as its own bytes.
-
-    Found by tokens, without recursion. Raises ValueError where the text is not an object or list, or is cut short.
-    """
-    keyed = text.lstrip()[:1] == b"{"
-    step = ("name", ":", "value", ",") if keyed else ("value", ",")
-    at, name, index = 0, "", 0
-    for unit in _units(text):
-        wanted = step[at % len(step)]
-        if wanted in (":", ",") and unit != wanted.encode():
-            raise ValueError(f"{wanted!r} is missing before {unit[:20]!r}")
-        if wanted == "name":
-            name = str(decoded(unit)) if unit.startswith(b'"') else ""
-        if wanted in ("name", "value") and (unit in (b",", b":") or (wanted == "name" and not unit.startswith(b'"'))):
-            raise ValueError(f"a {wanted} is missing before {unit[:20]!r}")
-        if wanted == "value":
-            yield (name if keyed else str(index)), unit
-            index += 1
-        at += 1
-    if at and step[at % len(step)] != ",":
-        raise ValueError("a value is missing at the end")
-
-
 def entries(text: bytes) -> list[tuple[str, bytes]]:
-    """All members of an object or elements of a list, in order, as `members` gives them, but at once and faster.
+    """The members of an object, or the elements of a list with their index as name, each as its own bytes, in order.
 
-    Raises ValueError where the text is neither.
+    A name that stands twice is there twice. Raises ValueError where the text is neither.
     """
     text = bytes(text)
+    if text.lstrip()[:1] == b"[":
+        return [(str(index), value) for index, value in enumerate(elements(text))]
     try:
-        if text.lstrip()[:1] == b"[":
-            return [(str(index), value) for index, value in enumerate(_LIST.decode(text))]
         return [(str(name), value) for name, value in _NAMED.decode(text).items()]
-    except (msgspec.DecodeError, RecursionError):
-        return list(members(text))
+    except REFUSED:
+        return members(text)
 
 
 def elements(text: bytes) -> Sequence[bytes]:
     """The elements of a list. Raises ValueError where the text is none."""
+    text = bytes(text)
+    if text.lstrip()[:1] != b"[":
+        raise ValueError("not a list")
     try:
-        return _LIST.decode(text)
-    except msgspec.ValidationError:
-        raise ValueError("not a list") from None
-    except (msgspec.DecodeError, RecursionError):
-        if bytes(text).lstrip()[:1] != b"[":
-            raise ValueError("not a list") from None
-        return [value for _, value in members(bytes(text))]
+        return RAW_LIST.decode(text)
+    except REFUSED:
+        return [value for _, value in members(text)]
 
 
+def members(text: bytes) -> list[tuple[str, bytes]]:
+    """What `entries` gives, found by tokens and without recursion. Raises ValueError where the text is cut short."""
+    keyed = text.lstrip()[:1] == b"{"
+    step = ("name", ":", "value", ",") if keyed else ("value", ",")
+    found: list[tuple[str, bytes]] = []
+    name = wanted = ""
+    for at, unit in enumerate(_units(text)):
+        wanted = step[at % len(step)]
+        kind = unit.decode() if unit in (b":", b",") else "name" if wanted == "name" and unit[:1] == b'"' else "value"
+        if kind != wanted:
+            raise ValueError(f"a {wanted} is missing before {unit[:20]!r}")
+        if kind == "name":
+            name = str(decoded(unit))
+        elif kind == "value":
+            found.append((name if keyed else str(len(found)), unit))
+    if wanted not in ("", "value"):
+        raise ValueError("a value is missing at the end")
+    return found
+
+
+@lru_cache(maxsize=256)
 def quoted(text: str) -> bytes:
     """A text as JSON; half of a surrogate pair, which UTF-8 can't hold, stays the escape that it was."""
     try:
@@ -160,56 +143,24 @@ def _units(text: bytes) -> Iterator[bytes]:
         raise ValueError("cut short" if expected else "nothing there")
 
 
-@lru_cache(maxsize=256)
-def _runs(path: str) -> tuple[tuple[str, ...], ...]:
-    """The steps of a path in runs: names in a row are one compiled look-up, a number (an index or a name) its own."""
-    runs: list[tuple[str, ...]] = []
-    for key in path.split(".") if path not in ("", "$") else ():
-        if runs and not key.isdigit() and not runs[-1][0].isdigit():
-            runs[-1] = (*runs[-1], key)
-        else:
-            runs.append((key,))
-    return tuple(runs)
-
-
-def _compiled_slice(text: bytes, run: tuple[str, ...]) -> bytes | None:
-    if run[0].isdigit() and text.lstrip()[:1] == b"[":
-        items = _LIST.decode(text)
-        return bytes(items[int(run[0])]) if int(run[0]) < len(items) else None
-    found: Any = compiled(run, msgspec.Raw).decode(text)
-    for _ in run:
-        if found is None:
-            return None
-        found = found.v
-    return None if found is None else bytes(found)
-
-
-def _scanned_slice(text: bytes, run: tuple[str, ...]) -> bytes | None:
-    found: bytes | None = text
-    for key in run:
-        try:
-            found = dict(members(found or b"")).get(key)
-        except ValueError:
-            return None
-    return found
-
-
-@lru_cache(maxsize=256)
-def compiled(keys: tuple[str, ...], leaf: Any) -> msgspec.json.Decoder[Any]:
-    """A decoder of nested one-field structs: `.v.v` is the value below two keys, or None."""
-    kind: Any = leaf
-    for key in reversed(keys):
-        kind = msgspec.defstruct("Step", [("v", kind if kind is msgspec.Raw else kind | None, None)], rename={"v": key})
-    return msgspec.json.Decoder(kind)
-
-
 def check_whole(text: bytes) -> None:
     """Raises UnexpectedPage unless the text is one whole JSON value in UTF-8."""
     check_utf8(text)
     try:
         _RAW.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except REFUSED:
         _check_tokens(text)
+
+
+def _check_tokens(text: bytes) -> None:
+    """Refuses what is not whole; half surrogate pairs, NaN and great depth are whole, though msgspec refuses them."""
+    try:
+        members(text)
+        json.loads(text, parse_int=str, parse_float=str)
+    except RecursionError:
+        pass
+    except ValueError as error:
+        raise UnexpectedPage(f"the body is not whole JSON: {error}") from None
 
 
 def check_utf8(text: bytes, at: int = 0) -> None:
@@ -225,25 +176,13 @@ def check_utf8(text: bytes, at: int = 0) -> None:
         ) from None
 
 
-def _check_tokens(text: bytes) -> None:
-    """Refuses what is not whole; half surrogate pairs, NaN and great depth are whole, though msgspec refuses them."""
-    try:
-        for _ in members(text):
-            pass
-        json.loads(text, parse_int=str, parse_float=str)
-    except RecursionError:
-        pass
-    except ValueError as error:
-        raise UnexpectedPage(f"the body is not whole JSON: {error}") from None
-
-
 def on_one_line(record: bytes) -> bytes:
     """The record without the white space between its tokens, if it spans several lines."""
     if b"\n" not in record and b"\r" not in record:
         return record
     try:
         compact = msgspec.json.format(record, indent=-1)
-    except (msgspec.DecodeError, RecursionError):
+    except REFUSED:
         compact = _SPACE.sub(rb"\1", record)
     if b"\n" in compact or b"\r" in compact:
         raise UnexpectedPage("a text in a record holds a bare line break, which JSON does not allow")

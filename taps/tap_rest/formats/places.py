@@ -1,13 +1,11 @@
-"""Paths in JSON text: what stands at a dotted path with `*` in it, and what to say where nothing does."""
+"""Paths in JSON text: what stands at a dotted path, with `*` in it or not, and what to say where nothing does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from tap_rest.errors import UnexpectedPage
-from tap_rest.formats.json_text import compiled, elements, entries, members, slice_at
+from tap_rest.formats.json_text import elements, entries
 
 _KINDS = {b"{": "an object", b"[": "a list", b'"': "a text", b"n": "null", b"t": "a boolean", b"f": "a boolean"}
 
@@ -15,26 +13,17 @@ Place = tuple[tuple[str, ...], tuple[str, ...], bytes | None]
 
 
 def steps_of(path: str) -> tuple[str, ...]:
-    return () if path == "$" else tuple(path.split("."))
+    return () if path in ("", "$") else tuple(path.split("."))
 
 
-def straight_list(text: bytes, keys: tuple[str, ...]) -> Sequence[bytes] | None:
-    """The list at a path, read in one pass; None where it takes a closer look.
-
-    That is where a name may stand twice on the way, which JSON readers answer by silently taking one of them.
-    """
-    if keys and (b"\\u" in text or not all(text.count(b'"%b"' % key.encode()) == 1 for key in keys)):
-        return None
-    try:
-        found = compiled(keys, list[msgspec.Raw]).decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    for _ in keys:
-        if found is None:
+def slice_at(text: bytes, path: str) -> bytes | None:
+    """The bytes of the value at a path (numbers also index lists); None where there is none."""
+    for step in steps_of(path):
+        try:
+            text = dict(entries(text))[step]
+        except (ValueError, KeyError):
             return None
-        found = found.v
-    records: Sequence[bytes] | None = found
-    return records
+    return bytes(text)
 
 
 def places(
@@ -44,8 +33,7 @@ def places(
 
     Raises UnexpectedPage where a name on the way stands twice.
     """
-    text = bytes(text)
-    head = text.lstrip()[:1]
+    head = bytes(text).lstrip()[:1]
     if head == b"n" or (steps and head not in (b"{", b"[")):
         yield (*way, *steps), names, None
     elif not steps:
@@ -63,39 +51,57 @@ def places(
             yield (*way, *steps), names, None
 
 
+def values_at(
+    text: bytes, path: str, wanted: str, *, missing_ok: bool = False
+) -> Iterator[tuple[tuple[str, ...], bytes]]:
+    """Every value that a path with `*` leads to, with the names at the `*`.
+
+    Args:
+        text: Whole JSON.
+        path: May have several `*`.
+        wanted: What it has to be, `a list`.
+        missing_ok: Whether null or nothing there is left out.
+
+    Raises:
+        UnexpectedPage: Something else is there, or a name on the way stands twice.
+    """
+    for way, names, value in places(text, steps_of(path)):
+        if value is not None and kind_of(value) == wanted:
+            yield names, value
+        elif value is not None or not missing_ok:
+            raise not_there(text, ".".join(way), wanted)
+
+
+def value_at(text: bytes, path: str, wanted: str) -> bytes:
+    """The value at a path without `*`; as for `values_at`."""
+    found = [value for _, value in values_at(text, path, wanted)]
+    if len(found) != 1:
+        raise UnexpectedPage(f"{path} stands for {len(found)} places, one is wanted")
+    return found[0]
+
+
 def list_at(text: bytes, path: str) -> Sequence[bytes]:
-    ((way, _, value),) = list(places(text, steps_of(path)))
-    return listed(text, value or b"", ".".join(way) or "$")
-
-
-def listed(text: bytes, value: bytes, at: str) -> Sequence[bytes]:
-    try:
-        return elements(value)
-    except ValueError:
-        raise not_there(text, at, "a list") from None
+    return elements(value_at(text, path, "a list"))
 
 
 def not_there(text: bytes, path: str, wanted: str) -> UnexpectedPage:
     """Says what is there instead: the deepest step that exists, and the names to choose from."""
-    steps = [] if path == "$" else path.split(".")
-    for depth in range(len(steps), -1, -1):
-        found = slice_at(text, ".".join(steps[:depth]))
-        if found is None:
-            continue
-        at = ".".join(steps[:depth]) or "the body"
-        if depth == len(steps):
-            return UnexpectedPage(f"{at} is {kind_of(found)}, not {wanted}", hint=names_in(found))
-        return UnexpectedPage(f"the body has no {path}: {at} is {kind_of(found)}", hint=names_in(found))
-    return UnexpectedPage(f"the body has no {path}")
+    at = ""
+    for step in steps_of(path):
+        if (inner := slice_at(text, step)) is None:
+            problem = f"the body has no {path}: {at or 'the body'} is {kind_of(text)}"
+            return UnexpectedPage(problem, hint=names_in(text))
+        at, text = f"{at}.{step}" if at else step, inner
+    return UnexpectedPage(f"{at or 'the body'} is {kind_of(text)}, not {wanted}", hint=names_in(text))
 
 
 def names_in(text: bytes) -> str:
     try:
-        names = [name for name, _ in members(text)] if text.lstrip()[:1] == b"{" else []
+        names = [name for name, _ in entries(text)] if kind_of(text) == "an object" else []
     except ValueError:
         names = []
     return f"its members are {', '.join(names[:12])}" if names else ""
 
 
 def kind_of(text: bytes) -> str:
-    return _KINDS.get(text.lstrip()[:1], "a number")
+    return _KINDS.get(bytes(text).lstrip()[:1], "a number")

@@ -8,12 +8,15 @@ table), one is composed: member by member, each value the API's own bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from tap_rest.component import Component
 from tap_rest.errors import UnexpectedPage
 from tap_rest.formats.fields import include
 from tap_rest.formats.json_text import (
     BOM,
+    RAW_LIST,
+    REFUSED,
     check_utf8,
     check_whole,
     composed,
@@ -23,13 +26,16 @@ from tap_rest.formats.json_text import (
     on_one_line,
     quoted,
 )
-from tap_rest.formats.places import kind_of, list_at, listed, names_in, not_there, places, steps_of, straight_list
+from tap_rest.formats.places import kind_of, list_at, names_in, places, steps_of, value_at, values_at
 from tap_rest.formats.spool import Spool
 from tap_rest.formats.streamed import Streamed, streamed_list
 
 
 class RecordsKind(Component, frozen=True, kw_only=True):
     """What every selector can do."""
+
+    remedy: ClassVar[str] = ""
+    """What to do about records that are no objects."""
 
     def slices(self, body: bytes, *, at: int = 0, first: int = 0) -> Sequence[bytes]:
         """The records of a body, in order, each an object on one line.
@@ -47,7 +53,7 @@ class RecordsKind(Component, frozen=True, kw_only=True):
         found = self._found(text)
         for index, record in enumerate(found, first):
             if memoryview(record)[0] != 0x7B:
-                raise UnexpectedPage(f"record {index} is {kind_of(bytes(record))}, not an object", hint=self._remedy)
+                raise UnexpectedPage(f"record {index} is {kind_of(bytes(record))}, not an object", hint=self.remedy)
         if b"\n" in text or b"\r" in text:
             return [on_one_line(bytes(record)) for record in found]
         return found
@@ -65,10 +71,6 @@ class RecordsKind(Component, frozen=True, kw_only=True):
         """Whether a record is an object that the API itself does not have."""
         return False
 
-    @property
-    def _remedy(self) -> str:
-        return ""
-
     def _found(self, text: bytes) -> Sequence[bytes]:
         raise NotImplementedError
 
@@ -81,15 +83,13 @@ class EntriesKind(RecordsKind, frozen=True, kw_only=True):
             `{"value":7}`; empty: an entry must be an object.
     """
 
+    remedy: ClassVar[str] = "`value_as` makes records of bare values"
+
     value_as: str = ""
 
     @property
     def composes(self) -> bool:
         return bool(self.value_as)
-
-    @property
-    def _remedy(self) -> str:
-        return "`value_as` makes records of bare values"
 
     def _records(self, values: Sequence[bytes], named: Mapping[str, str]) -> Sequence[bytes]:
         if self.value_as:
@@ -105,9 +105,11 @@ class RootRecords(EntriesKind, tag="root", frozen=True, kw_only=True):
     """The body itself is the list of records; short form `$`."""
 
     def _found(self, text: bytes) -> Sequence[bytes]:
-        if (found := straight_list(text, ())) is None:
+        try:
+            found: Sequence[bytes] = RAW_LIST.decode(text)
+        except REFUSED:
             check_whole(text)
-            found = listed(text, text, "$")
+            found = list_at(text, "$")
         return self._records(found, {})
 
     def streamed(self, body: Spool) -> Streamed | None:
@@ -134,19 +136,10 @@ class PathRecords(EntriesKind, tag="path", frozen=True, kw_only=True):
             raise ValueError(f"`key_as` names {len(self.key_as)} members, but `path` has {stars} `*`")
 
     def _found(self, text: bytes) -> Sequence[bytes]:
-        keys = tuple(self.path.split("."))
-        if (found := straight_list(text, keys)) is not None:
-            return self._records(found, {})
         check_whole(text)
         records: list[bytes] = []
-        for way, names, value in places(text, keys):
-            if value is None and self.missing_ok:
-                continue
-            try:
-                values = elements(value or b"")
-            except ValueError:
-                raise not_there(text, ".".join(way), "a list") from None
-            records += self._records(values, dict(zip(self.key_as, names, strict=False)))
+        for names, value in values_at(text, self.path, "a list", missing_ok=self.missing_ok):
+            records += self._records(elements(value), dict(zip(self.key_as, names, strict=False)))
         return records
 
     def streamed(self, body: Spool) -> Streamed | None:
@@ -165,10 +158,7 @@ class SingleRecords(RecordsKind, tag="single", frozen=True, kw_only=True):
 
     def _found(self, text: bytes) -> Sequence[bytes]:
         check_whole(text)
-        ((way, _, value),) = list(places(text, steps_of(self.path)))
-        if value is None:
-            raise not_there(text, ".".join(way) or "$", "an object")
-        return [value.strip()]
+        return [bytes(value_at(text, self.path, "an object")).strip()]
 
 
 class ObjectMapRecords(EntriesKind, tag="object_map", frozen=True, kw_only=True):
@@ -187,11 +177,7 @@ class ObjectMapRecords(EntriesKind, tag="object_map", frozen=True, kw_only=True)
     def _found(self, text: bytes) -> Sequence[bytes]:
         check_whole(text)
         records: list[bytes] = []
-        for way, _, value in places(text, steps_of(self.path)):
-            if value is None and self.missing_ok:
-                continue
-            if value is None or bytes(value).lstrip()[:1] != b"{":
-                raise not_there(text, ".".join(way) or "$", "an object")
+        for _, value in values_at(text, self.path, "an object", missing_ok=self.missing_ok):
             for name, entry in entries(value):
                 records += self._records([entry], {self.key_as: name} if self.key_as else {})
         return records
@@ -221,7 +207,7 @@ class TableRecords(RecordsKind, tag="table", frozen=True, kw_only=True):
 
     def _found(self, text: bytes) -> Sequence[bytes]:
         check_whole(text)
-        rows = [listed(text, row, _below(self.rows, index)) for index, row in enumerate(list_at(text, self.rows))]
+        rows = [_inner_list(row, self.rows, index) for index, row in enumerate(list_at(text, self.rows))]
         if self.names:
             heads: Sequence[bytes] = [quoted(name) for name in self.names]
         elif not self.columns:
@@ -256,14 +242,12 @@ class ColumnsRecords(RecordsKind, tag="columns", frozen=True, kw_only=True):
 
     def _found(self, text: bytes) -> Sequence[bytes]:
         check_whole(text)
-        ((way, _, value),) = list(places(text, steps_of(self.path)))
-        if value is None or bytes(value).lstrip()[:1] != b"{":
-            raise not_there(text, ".".join(way) or "$", "an object")
+        value = value_at(text, self.path, "an object")
         known = [pair for pair in entries(value) if not self.names or pair[0] in self.names]
         names = _checked_names([quoted(name) for name, _ in known])
         if absent := [name for name in self.names if quoted(name) not in names]:
             raise UnexpectedPage(f"{self.path} has no column {absent[0]}", hint=names_in(value))
-        columns = [listed(text, column, _below(self.path, name)) for name, column in known]
+        columns = [_inner_list(column, self.path, name) for name, column in known]
         if len({len(column) for column in columns}) > 1:
             sizes = ", ".join(f"{name} {len(column)}" for (name, _), column in zip(known, columns, strict=True))
             raise UnexpectedPage(f"the columns at {self.path} are not of one length", hint=sizes)
@@ -273,8 +257,11 @@ class ColumnsRecords(RecordsKind, tag="columns", frozen=True, kw_only=True):
 Records = PathRecords | RootRecords | SingleRecords | ObjectMapRecords | TableRecords | ColumnsRecords
 
 
-def _below(path: str, step: str | int) -> str:
-    return str(step) if path == "$" else f"{path}.{step}"
+def _inner_list(value: bytes, path: str, name: str | int) -> Sequence[bytes]:
+    try:
+        return elements(value)
+    except ValueError:
+        raise UnexpectedPage(f"{path}.{name} is {kind_of(value)}, not a list", hint=names_in(value)) from None
 
 
 def _checked_names(names: Sequence[bytes]) -> list[bytes]:

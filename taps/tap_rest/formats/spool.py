@@ -9,7 +9,9 @@ import os
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 from itertools import chain
+from typing import IO
 
 from tap_rest.errors import TapError, UnexpectedPage
 
@@ -60,13 +62,6 @@ class Spool:
     def contains(self, text: bytes) -> bool:
         return any(text in self.read(at, self.window + len(text)) for at in range(0, self.size, self.window))
 
-    def whole(self) -> bytes:
-        """All of it. Raises UnexpectedPage where that is more than memory should take."""
-        if self.size > WHOLE:
-            problem = f"the body has {self.size:,} bytes, too many to be held, and can't be read in parts"
-            raise UnexpectedPage(problem, hint="one list with little around it can; else ask for smaller pages")
-        return self.read(0, self.size)
-
 
 Body = bytes | Spool
 
@@ -81,6 +76,25 @@ def gathered(pieces: Iterable[bytes]) -> Body:
         if size > HELD:
             return Spool(chain(held, rest))
     return held[0] if len(held) == 1 else b"".join(held)
+
+
+def size_of(body: Body) -> int:
+    return len(body) if isinstance(body, bytes) else body.size
+
+
+def whole(body: Body) -> bytes:
+    """All of it. Raises UnexpectedPage where that is more than memory should take."""
+    if size_of(body) > WHOLE:
+        problem = f"the body has {size_of(body):,} bytes, too many to be held, and can't be read in parts"
+        raise UnexpectedPage(problem, hint="one list with little around it can; else ask for smaller pages")
+    return start(body, size_of(body))
+
+
+def as_file(body: Body) -> IO[bytes]:
+    """The body to be read by a library, from its beginning."""
+    file = BytesIO(body) if isinstance(body, bytes) else body.file
+    file.seek(0)
+    return file
 
 
 def start(body: Body, size: int) -> bytes:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple
 
-import msgspec
+from isal import isal_zlib
 
 from tap_rest.errors import UnexpectedPage
-from tap_rest.formats.json_text import BOM, check_whole, quoted
+from tap_rest.formats.json_text import BOM, RAW_LIST, REFUSED, check_whole, quoted
 from tap_rest.formats.places import list_at, steps_of
 from tap_rest.formats.spool import HELD, Spool
 
@@ -26,7 +26,6 @@ NEAR = 1 << 16
 
 _MARK = b'{"mark":"%b"}' % secrets.token_hex(8).encode()
 """A record that no body has."""
-_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _FIRST_NAME = re.compile(rb'[ \t\r\n]*+\{[ \t\r\n]*+("(?:[^"\\]|\\.)*+")')
 _NEXT, _NEXT_OR_COMMA = (
     re.compile(rb'[^"%b]*+(?:"[^"\\]*+(?:\\.[^"\\]*+)*+"[^"%b]*+)*+([%b]?)' % (marks, marks, marks), re.DOTALL)
@@ -35,10 +34,18 @@ _NEXT, _NEXT_OR_COMMA = (
 
 
 class Batch(NamedTuple):
-    """So many records, and how to read them."""
+    """So many records, the sum of the CRC-32 of each, and how to read them."""
 
     number: int
+    checksum: int
     read: Callable[[], Sequence[bytes]]
+
+
+def checksum(records: Sequence[bytes]) -> int:
+    """The sum of the CRC-32 of each; what was proved is not read once more for it."""
+    if isinstance(records, Streamed):
+        return sum(batch.checksum for batch in records.batches)
+    return sum(map(isal_zlib.crc32, records))
 
 
 class Streamed(Sequence[bytes]):
@@ -58,19 +65,10 @@ class Streamed(Sequence[bytes]):
     def __iter__(self) -> Iterator[bytes]:
         return chain.from_iterable(batch.read() for batch in self.batches)
 
-    @overload
-    def __getitem__(self, index: int) -> bytes: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
-    def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return list(islice(self, *index.indices(len(self))))
-        place = index if index >= 0 else index + len(self)
-        for batch in self.batches:
-            if 0 <= place < batch.number:
-                return batch.read()[place]
-            place -= batch.number
-        raise IndexError(index)
+        return next(islice(self, range(len(self))[index], None))
 
 
 def streamed_list(body: Spool, path: str, slices: Callable[..., Sequence[bytes]]) -> Streamed | None:
@@ -97,15 +95,14 @@ def streamed_list(body: Spool, path: str, slices: Callable[..., Sequence[bytes]]
     else:
         return None
     batches: list[Batch] = []
-    count = end = 0
-    for at, run, last in _runs(body, begin):
-        part = partial(_part, body, at, len(run), slices, count)
-        if found := len(part()):
-            batches.append(Batch(found, part))
-            count += found
-        elif not last or batches:
+    count, end = 0, begin
+    for at, end in _runs(body, begin):
+        part = partial(_part, body, at, end, slices, count)
+        if found := part():
+            batches.append(Batch(len(found), checksum(found), part))
+            count += len(found)
+        elif batches or body.read(end, 1) == b",":
             raise UnexpectedPage(f"the body is not whole JSON: there is nothing where record {count} should be")
-        end = at + len(run)
     tail = body.read(end, HELD)
     if not batches or end + len(tail) < body.size:
         return None
@@ -113,8 +110,8 @@ def streamed_list(body: Spool, path: str, slices: Callable[..., Sequence[bytes]]
     return Streamed(head[:begin] + tail, batches)
 
 
-def _part(body: Spool, at: int, size: int, slices: Callable[..., Sequence[bytes]], first: int) -> Sequence[bytes]:
-    return slices(b"[" + body.read(at, size) + b"]", at=at - 1, first=first)
+def _part(body: Spool, at: int, end: int, slices: Callable[..., Sequence[bytes]], first: int) -> Sequence[bytes]:
+    return slices(b"[" + body.read(at, end - at) + b"]", at=at - 1, first=first)
 
 
 def _marked(text: bytes, path: str) -> list[bytes]:
@@ -124,8 +121,8 @@ def _marked(text: bytes, path: str) -> list[bytes]:
     return [bytes(element) for element in list_at(text, path)]
 
 
-def _runs(body: Spool, at: int) -> Iterator[tuple[int, bytes, bool]]:
-    """The inside of a list from `at` on, in runs of elements: where each begins, its text, and whether it is the last.
+def _runs(body: Spool, at: int) -> Iterator[tuple[int, int]]:
+    """Where runs of elements of a list begin and end, whose inside begins at `at`.
 
     It is not checked that a run is whole JSON, only that it ends where it must if it is.
 
@@ -137,7 +134,7 @@ def _runs(body: Spool, at: int) -> Iterator[tuple[int, bytes, bool]]:
         window = body.read(at, size)
         end, last = _cut(window)
         if end is not None:
-            yield at, window[:end], last
+            yield at, at + end
             at, size = at + end + 1, body.window
         elif len(window) < size:
             raise UnexpectedPage("the body is not whole JSON: it is cut short among the records")
@@ -156,8 +153,8 @@ def _cut(text: bytes) -> tuple[int | None, bool]:
     for match in list(re.finditer(seam, text[-NEAR:]))[: -TRIES - 1 : -1]:
         end = max(0, len(text) - NEAR) + match.end()
         try:
-            _LIST.decode(b"[" + text[:end] + b"]")
-        except (msgspec.DecodeError, RecursionError):
+            RAW_LIST.decode(b"[" + text[:end] + b"]")
+        except REFUSED:
             continue
         return end, False
     return _counted(text)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
@@ -15,7 +15,7 @@ from tap_rest.auth.auth import Auth, PoolAuth
 from tap_rest.errors import ConfigError
 from tap_rest.language.jobs import Errand
 from tap_rest.language.partitions import WHOLE, Partition
-from tap_rest.language.replication import duration, iso, slots, substitute, time_of
+from tap_rest.language.replication import duration, formatted, iso, slots, substitute, time_of
 from tap_rest.language.vocabulary import Check, Param, Stream, Timeouts
 from tap_rest.limits.limits import Limit
 from tap_rest.request import Request, origin
@@ -32,6 +32,9 @@ JOB_SLOT = "job.id"
 
 VERBATIM = ("name", "api_version", "docs", "settings", "schema", "description", "errors", "limits")
 """The parts in which nothing is put in, braces are just braces."""
+
+_NOT_ASKED = ("schema", "description", "day", "mode", "volatile")
+"""The parts that change nothing in what is asked for."""
 
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,8 +87,7 @@ class BoundStream(msgspec.Struct, frozen=True, kw_only=True):
     def needs_end(self) -> bool:
         """Whether a template asks for the end."""
         stream = self.declared
-        asked = (stream.path, stream.params, stream.headers, stream.body)
-        return any(slot == "until" for part in asked for text in texts(part) for slot, _ in slots(text))
+        return "until" in asked_for((stream.path, stream.params, stream.headers, stream.body))
 
     @property
     def ends(self) -> bool:
@@ -121,27 +123,25 @@ class BoundStream(msgspec.Struct, frozen=True, kw_only=True):
         given = {name: value for name, value in (("bookmark", start), ("until", until)) if value is not None}
         values = {**self.values, **partition.texts, **given}
         where = f"streams.{self.name}"
-        absent = {slot for slot in ENGINE_SLOTS if slot not in given}
-        wanted = {
-            name: value
-            for name, value in stream.params.items()
-            if not any(slot in absent for text in texts(value) for slot, _ in slots(text))
-        }
-        headers = [pair for pair in filled(stream.headers, values, f"{where}.headers").items() if pair[1] is not None]
+        absent = set(ENGINE_SLOTS) - given.keys()
+        wanted = {name: value for name, value in stream.params.items() if not absent & asked_for(value)}
+        headers = filled(stream.headers, values, f"{where}.headers")
         body = filled(stream.body, values, f"{where}.body")
-        if body is not None and "content-type" not in {name.lower() for name, _ in headers}:
-            headers.append(("Content-Type", "application/json"))
         request = Request(
             url=self.base_url + filled(stream.path, values, f"{where}.path", escape=_in_path),
             method=stream.method,
-            params=tuple(_pairs(filled(wanted, values, f"{where}.params"))),
-            headers=tuple(headers),
-            body="" if body is None else json.dumps(body, ensure_ascii=False, separators=(",", ":")),
+            params=tuple(_pairs(filled(wanted, values, f"{where}.params"), stream.lists)),
+            headers=tuple((name, value) for name, value in headers.items() if value is not None),
         )
+        if body is not None:
+            kind, text = "application/json", json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+            if stream.body_as == "form":
+                kind, text = "application/x-www-form-urlencoded", urlencode(list(_pairs(body)))
+            request = _with_default(msgspec.structs.replace(request, body=text), "Content-Type", kind)
         if replication is not None:
             for param, value in ((replication.param, start), (replication.until_param, until)):
                 if param is not None and value is not None:
-                    request = request.with_params(**{param: replication.written(value)})
+                    request = request.with_params(**{param: formatted(value, replication.format, replication.timezone)})
         return request if stream.job is not None else self.accepting(request)
 
     def errand(self, order: Request, errand: Errand, partition: Partition) -> Request:
@@ -150,23 +150,20 @@ class BoundStream(msgspec.Struct, frozen=True, kw_only=True):
         if job is None or errand.phase == "submit":
             return order
         values = {**self.values, **partition.texts, "job.id": errand.id}
-        path = {"poll": job.poll, "page": job.result, "clean_up": job.delete}[errand.phase]
-        where, (path, mark, query) = f"streams.{self.name}.job", (path or "").partition("?")
-        request = msgspec.structs.replace(
-            order,
-            url=f"{self.base_url}{filled(path, values, where, escape=_in_path)}{mark}"
-            f"{filled(query, values, where, escape=partial(quote, safe=''))}",
-            method="DELETE" if errand.phase == "clean_up" else "GET",
-            params=(),
-            body="",
-        ).with_headers({"Content-Type": None})
+        where = f"streams.{self.name}.job"
+        template = {"poll": job.poll, "page": job.result, "clean_up": job.delete}[errand.phase] or ""
+        path, mark, query = template.partition("?")
+        path = filled(path, values, where, escape=_in_path)
+        url = self.base_url + path + mark + filled(query, values, where, escape=partial(quote, safe=""))
+        method = "DELETE" if errand.phase == "clean_up" else "GET"
+        request = msgspec.structs.replace(order, url=url, method=method, params=(), body="")
+        request = request.with_headers({"Content-Type": None})
         return self.accepting(request) if errand.phase == "page" else request
 
     def accepting(self, request: Request) -> Request:
         """The request for records, in their format where it has no Accept header of its own."""
         accept = self.declared.format.accept
-        own = "accept" in {name.lower() for name, _ in request.headers}
-        return request if own or not accept else request.with_headers({"Accept": accept})
+        return _with_default(request, "Accept", accept) if accept else request
 
 
 def bound_streams(streams: Mapping[str, Stream], base_url: str, values: Mapping[str, str]) -> dict[str, BoundStream]:
@@ -189,20 +186,18 @@ def _bound_stream(name: str, stream: Stream, base_url: str, values: Mapping[str,
     asked = {part: whole.pop(part) for part in TEMPLATES if part in whole}
     if (job := whole.get("job")) is not None:
         asked["job"] = {part: job.pop(part) for part in JOB_TEMPLATES if part in job}
-    sent = {slot for text in texts(asked) for slot, _ in slots(text)} - {JOB_SLOT}
+    sent = asked_for(asked)
     asked["include"] = whole.pop("include", {})
-    used = {slot for text in texts(asked) for slot, _ in slots(text)} - {*ENGINE_SLOTS, JOB_SLOT}
+    used = asked_for(asked) - {*ENGINE_SLOTS, JOB_SLOT}
     wanted = tuple(sorted(slot for slot in used if slot not in values and stream.for_each is not None))
     if missing := sorted(used - values.keys() - set(wanted)):
         raise _no_value(missing[0], where)
     put_in = {**values, "cursor": "{cursor}"}  # the paginator's own, in next_path
     for part in whole.keys() - set(VERBATIM):
         whole[part] = filled(whole[part], put_in, f"{where}.{part}")
-    parts = {**whole, **asked} if job is None else {**whole, **asked, "job": whole["job"] | asked["job"]}
-    declared: Stream = converted(parts, Stream, where)
-    facts = {
-        part: value for part, value in whole.items() if part not in ("schema", "description", "day", "mode", "volatile")
-    }
+    both = {} if job is None else {"job": whole["job"] | asked["job"]}
+    declared: Stream = converted({**whole, **asked, **both}, Stream, where)
+    facts = {part: value for part, value in whole.items() if part not in _NOT_ASKED}
     known = [(slot, values[slot]) for slot in sorted(used) if slot in values]
     print_of = json.dumps([name, facts, asked, known], sort_keys=True)
     return BoundStream(
@@ -219,20 +214,18 @@ def _bound_stream(name: str, stream: Stream, base_url: str, values: Mapping[str,
 def bound_auth(auth: Auth, values: Mapping[str, str]) -> Auth:
     """Puts values in. A pool gets a member for each of the values, separated by commas, that its settings have."""
     whole = msgspec.to_builtins(auth)
-    if not isinstance(auth, PoolAuth) or isinstance(auth.of, list):
-        return _auth(filled(whole, values, "auth"))
-    used = {slot for text in texts(whole["of"]) for slot, _ in slots(text)} & values.keys()
-    several = {slot: [value.strip() for value in values[slot].split(",") if value.strip()] for slot in used}
-    count = max(map(len, several.values()), default=1)
-    if odd := sorted(slot for slot, found in several.items() if len(found) not in (1, count)):
-        raise ConfigError(f"`{odd[0].removeprefix('settings.')}` has not as many values as another setting of the pool")
-    each = [{slot: found[number % len(found)] for slot, found in several.items()} for number in range(count)]
-    return _auth({**whole, "of": [filled(whole["of"], {**values, **one}, "auth") for one in each]})
-
-
-def _auth(part: Any) -> Auth:
-    auth: Auth = converted(part, Auth, "auth")
-    return auth
+    if isinstance(auth, PoolAuth) and not isinstance(auth.of, list):
+        used = asked_for(whole["of"]) & values.keys()
+        several = {slot: [value.strip() for value in values[slot].split(",") if value.strip()] for slot in used}
+        count = max(map(len, several.values()), default=1)
+        if odd := sorted(slot.removeprefix("settings.") for slot in used if len(several[slot]) not in (1, count)):
+            raise ConfigError(f"`{odd[0]}` has not as many values as another setting of the pool")
+        each = [{slot: found[number % len(found)] for slot, found in several.items()} for number in range(count)]
+        whole["of"] = [filled(whole["of"], {**values, **one}, "auth") for one in each]
+    else:
+        whole = filled(whole, values, "auth")
+    bound: Auth = converted(whole, Auth, "auth")
+    return bound
 
 
 def check_request(check: Check, base_url: str, values: Mapping[str, str]) -> Request:
@@ -265,13 +258,12 @@ def filled(part: Any, values: Mapping[str, str], where: str, *, escape: Callable
     return part
 
 
-def texts(part: Any) -> Iterator[str]:
-    """Every text in a part of a declaration."""
+def asked_for(part: Any) -> set[str]:
+    """What all the texts in a part of a declaration ask for."""
     if isinstance(part, str):
-        yield part
-    elif isinstance(part, Mapping | list):
-        for value in part.values() if isinstance(part, Mapping) else part:
-            yield from texts(value)
+        return {slot for slot, _ in slots(part)}
+    inner = part.values() if isinstance(part, Mapping) else part if isinstance(part, list | tuple) else ()
+    return {slot for value in inner for slot in asked_for(value)}
 
 
 def converted(part: Any, kind: Any, where: str) -> Any:
@@ -286,14 +278,25 @@ def _no_value(slot: str, where: str) -> ConfigError:
     return ConfigError(f"`{slot.removeprefix('settings.')}` has no value, but {where} needs it", hint=hint)
 
 
+def _with_default(request: Request, header: str, value: str) -> Request:
+    own = header.lower() in {name.lower() for name, _ in request.headers}
+    return request if own else request.with_headers({header: value})
+
+
 def _in_path(value: str) -> str:
     if {".", ".."} & set(value.split("/")):
         raise ConfigError(f"{value!r} can't be put into a path")
     return quote(value, safe="/@:,;=+$!*'()~")
 
 
-def _pairs(params: Mapping[str, Param]) -> Iterator[tuple[str, str]]:
+def _pairs(params: Mapping[str, Param], lists: str = "repeat") -> Iterator[tuple[str, str]]:
     for name, value in params.items():
-        for item in value if isinstance(value, list) else [value]:
-            if item is not None:
-                yield name, str(item).lower() if isinstance(item, bool) else str(item)
+        items = [_text(item) for item in (value if isinstance(value, list) else [value]) if item is not None]
+        if isinstance(value, list) and lists == "comma":
+            items = [",".join(items)] if items else []
+        for item in items:
+            yield f"{name}[]" if isinstance(value, list) and lists == "brackets" else name, item
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

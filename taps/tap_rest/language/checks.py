@@ -18,29 +18,30 @@ def template_mistakes(part: Any, data: dict[str, Any], path: KeyPath = ()) -> It
         yield from _text_mistakes(part, data, path)
     elif isinstance(part, dict | list):
         for key, value in part.items() if isinstance(part, dict) else enumerate(part):
-            inside = path[2:] if path[:1] == ("streams",) else path
-            if inside or key not in VERBATIM:
-                yield from template_mistakes(value, data, (*path, key))
+            yield from template_mistakes(value, data, (*path, key))
 
 
 def _text_mistakes(text: str, data: dict[str, Any], path: KeyPath) -> Iterator[Mistake]:
-    declared = data.get("settings") if isinstance(data.get("settings"), dict) else {}
-    known = {f"settings.{name}" for name in declared or {}} | ({"api_version"} if data.get("api_version") else set())
-    part = path[2] if len(path) > 2 and path[0] == "streams" else path[0] if path else ""
+    in_stream = path[0] == "streams" and len(path) > 2
+    part = path[2] if in_stream else path[0]
+    if part in VERBATIM:
+        return
+    settings = {f"settings.{name}": setting for name, setting in _inner(data, "settings").items()}
+    known = {*settings, "api_version"} if data.get("api_version") else {*settings}
     known |= set(ENGINE_SLOTS) if part in TEMPLATES else set()
     known |= set(SIGNED_SLOTS) if part == "auth" and path[-1] == "message" else set()
-    known |= {"cursor"} if path[-1:] == ("next_path",) else set()
+    known |= {"cursor"} if path[-1] == "next_path" else set()
     known |= {JOB_SLOT} if part == "job" and path[-1] in JOB_TEMPLATES else set()
-    streams = data.get("streams") if path[:1] == ("streams",) and part in (*TEMPLATES, "include", "job") else None
-    above = _ancestors(streams, path[1]) if isinstance(streams, dict) else []
-    parents = {str(each.get("as")): each for _, each in reversed(above)}
+    partitioned = in_stream and part in (*TEMPLATES, "include", "job")
+    above = _ancestors(_inner(data, "streams"), path[1]) if partitioned else {}
+    parents = {str(each.get("as")): each for each in reversed(above.values())}
     for slot, how in slots(text):
         parent = parents.get(slot.partition(".")[0])
         if parent is not None and (parent.get("stream") is None or "." in slot):
             continue
         if slot not in known:
             yield Mistake(path, f"`{{{slot}}}` is not there to put in", did_you_mean(slot, known))
-        elif part != "auth" and _is_sensitive(declared, slot):
+        elif part != "auth" and _inner(settings, slot).get("sensitive") is True:
             yield Mistake(path, f"`{{{slot}}}` is sensitive and may be used in `auth` only")
         if how:
             yield from (Mistake(path, f"format {found.problem}", found.hint) for found in mistakes(how, Format))
@@ -50,53 +51,37 @@ def _text_mistakes(text: str, data: dict[str, Any], path: KeyPath) -> Iterator[M
 
 def each_mistakes(data: dict[str, Any], streams: dict[str, Any]) -> Iterator[Mistake]:
     """Partitions that come from nowhere, or from themselves."""
-    settings = data.get("settings") or {}
+    settings = _inner(data, "settings")
     for name in streams:
-        where: KeyPath = ("streams", name, "for_each")
-        if not (found := _ancestors(streams, name)):
-            continue
-        each, circular = found[0][1], len({of for of, _ in found}) < len(found)
-        if str(each.get("as")) in ("settings", "bookmark", "until", "cursor", "api_version", "job"):
+        each, where = _inner(streams, name, "for_each"), ("streams", name, "for_each")
+        parent, setting = each.get("stream"), each.get("setting")
+        if each.get("as") in ("settings", "bookmark", "until", "cursor", "api_version", "job"):
             yield Mistake((*where, "as"), f"`{each['as']}` already has a meaning in templates")
-        if isinstance(setting := each.get("setting"), str) and setting not in settings:
+        if isinstance(setting, str) and setting not in settings:
             yield Mistake((*where, "setting"), f"there is no setting `{setting}`", did_you_mean(setting, settings))
-        if circular:
+        if any(one.get("stream") == name for one in _ancestors(streams, name).values()):
             yield Mistake((*where, "stream"), f"`{name}` is among its own parents")
-        elif isinstance(each.get("stream"), str):
-            yield from _parent_mistakes(streams, each, where)
+        elif isinstance(parent, str) and parent not in streams:
+            yield Mistake((*where, "stream"), f"there is no stream `{parent}`", did_you_mean(parent, streams))
+        elif isinstance(parent, str) and _inner(streams, parent, "for_each").get("only") == "changed":
+            yield Mistake((*where, "stream"), f"`{parent}` is read by change, so not all of its records are known")
+        elif isinstance(parent, str) and each.get("only") == "changed":
+            replication = _inner(streams, parent, "replication")
+            if not replication or replication.get("format") == "text":
+                yield Mistake(where, f"`only: changed` needs a `replication` of {parent} by time")
 
 
-def _parent_mistakes(streams: dict[str, Any], each: dict[str, Any], where: KeyPath) -> Iterator[Mistake]:
-    parent = each["stream"]
-    above = _each(streams, parent)
-    if parent not in streams:
-        yield Mistake((*where, "stream"), f"there is no stream `{parent}`", did_you_mean(parent, streams))
-    elif above and above.get("only") == "changed":
-        yield Mistake((*where, "stream"), f"`{parent}` is read by change, so not all of its records are known")
-    elif each.get("only") == "changed" and isinstance(streams[parent], dict):
-        replication = streams[parent].get("replication")
-        if not isinstance(replication, dict) or replication.get("format") == "text":
-            yield Mistake(where, f"`only: changed` needs a `replication` of {parent} by time")
-
-
-def _each(streams: dict[str, Any], name: Any) -> dict[str, Any] | None:
-    stream = streams.get(name) if isinstance(name, str) else None
-    each = stream.get("for_each") if isinstance(stream, dict) else None
-    return each if isinstance(each, dict) else None
-
-
-def _ancestors(streams: dict[str, Any], name: Any) -> list[tuple[Any, dict[str, Any]]]:
-    """The stream and all above it with their `for_each`; in a circle the last is there twice."""
-    found: list[tuple[Any, dict[str, Any]]] = []
-    while (each := _each(streams, name)) is not None:
-        seen = name in (known for known, _ in found)
-        found.append((name, each))
-        if seen:
-            break
-        name = each.get("stream")
+def _ancestors(streams: dict[str, Any], name: Any) -> dict[str, dict[str, Any]]:
+    """The `for_each` of a stream and of all above it, by their names."""
+    found: dict[str, dict[str, Any]] = {}
+    while name not in found and (each := _inner(streams, name, "for_each")):
+        found[name] = each
+        name = str(each.get("stream") or "")
     return found
 
 
-def _is_sensitive(declared: Any, slot: str) -> bool:
-    setting = declared.get(slot.removeprefix("settings.")) if isinstance(declared, dict) else None
-    return isinstance(setting, dict) and setting.get("sensitive") is True
+def _inner(part: Any, *keys: Any) -> dict[str, Any]:
+    """The mapping at some keys; an empty one where there is none, since what is wrong there is said elsewhere."""
+    for key in keys:
+        part = part.get(key) if isinstance(part, dict) else None
+    return part if isinstance(part, dict) else {}

@@ -15,6 +15,7 @@ import msgspec
 
 from tap_rest.auth.auth import Auth, NoAuth
 from tap_rest.auth.signing import SLOTS as SIGNED_SLOTS
+from tap_rest.errors import DeclarationError
 from tap_rest.language.binding import (
     Bound,
     BoundStream,
@@ -25,6 +26,7 @@ from tap_rest.language.binding import (
     filled,
 )
 from tap_rest.language.checks import each_mistakes, template_mistakes
+from tap_rest.language.references import schema_at
 from tap_rest.language.vocabulary import COMMON_SETTINGS, Check, Defaults, Name, Setting, Stream
 from tap_rest.language.yaml_source import KeyPath, Mistake, Source, mistakes, read
 from tap_rest.limits.limits import Limit
@@ -98,10 +100,21 @@ class Declaration(Defaults, frozen=True, kw_only=True):
 def load(path: str | Path) -> Declaration:
     """Reads and checks a declaration file. Raises DeclarationError with every mistake in it, each with its line."""
     source = read(Path(path))
-    found = list(_file_mistakes(source))
+    found = [*_schema_mistakes(source, Path(path).parent), *_file_mistakes(source)]
     if found:
         raise source.error(found)
     return msgspec.convert(_merged(source.data), Declaration)
+
+
+def _schema_mistakes(source: Source, folder: Path) -> Iterator[Mistake]:
+    """Puts the schemas in that stand in files of their own."""
+    streams = source.data.get("streams") if isinstance(source.data, dict) else None
+    for name, stream in streams.items() if isinstance(streams, dict) else ():
+        if isinstance(stream, dict) and isinstance(reference := stream.get("schema"), str):
+            try:
+                stream["schema"] = schema_at(reference, folder)
+            except DeclarationError as error:
+                yield Mistake(("streams", name, "schema"), str(error))
 
 
 def _file_mistakes(source: Source) -> Iterator[Mistake]:
@@ -134,23 +147,20 @@ def _merged(data: dict[str, Any]) -> dict[str, Any]:
     """The data with the API's defaults merged into each stream, key by key; a stream's own error rules come first."""
     data = _spelled_out(data)
     shared = {field.name: data[field.name] for field in msgspec.structs.fields(Defaults) if field.name in data}
-    return {**data, "streams": {name: _joined(shared, _spelled_out(own)) for name, own in data["streams"].items()}}
+    streams = {name: _joined(shared, _spelled_out(own)) for name, own in data["streams"].items()}
+    for name, own in data["streams"].items():
+        rules = [part["errors"] for part in (own, shared) if isinstance(part, dict) and "errors" in part]
+        if len(rules) > 1 and all(isinstance(rule, list) for rule in rules):
+            streams[name] = {**streams[name], "errors": [*rules[0], *rules[1]]}
+    return {**data, "streams": streams}
 
 
 def _joined(shared: Any, own: Any) -> Any:
-    if (
-        not isinstance(shared, dict)
-        or not isinstance(own, dict)
-        or own.get("type", shared.get("type")) != shared.get("type")
-    ):
+    if not (isinstance(shared, dict) and isinstance(own, dict)):
         return own
-    both = {
-        **shared,
-        **{name: _joined(shared[name], value) if name in shared else value for name, value in own.items()},
-    }
-    if isinstance(own.get("errors"), list) and isinstance(shared.get("errors"), list):
-        both["errors"] = [*own["errors"], *shared["errors"]]
-    return both
+    if own.get("type", shared.get("type")) != shared.get("type"):
+        return own
+    return shared | {name: _joined(shared.get(name), value) for name, value in own.items()}
 
 
 def _spelled_out(part: Any) -> Any:

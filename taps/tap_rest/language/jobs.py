@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
-from urllib.parse import urljoin
 
 import msgspec
 
 from tap_rest.component import Component
 from tap_rest.errors import UnexpectedPage
 from tap_rest.formats.places import not_there
+from tap_rest.language.links import absolute
 from tap_rest.language.paginators import Count, End
 from tap_rest.language.replication import Duration, duration
 from tap_rest.page import Page
@@ -126,14 +126,10 @@ class Job(Component, frozen=True, kw_only=True):
         found = page.text_at(self.url or "")
         if not found:
             raise not_there(page.body, self.url or "", "the URL of a file")
-        url = urljoin(page.url or request.url, found.strip())
-        try:
-            there = origin(url)
-        except ValueError:
-            raise UnexpectedPage(f"what is at {self.url} is not an http(s) URL") from None
-        if there == request.origin:
+        url = absolute(request, page, found, f"what is at {self.url} is not an http(s) URL")
+        scheme, host, port = origin(url)
+        if (scheme, host, port) == request.origin:
             return msgspec.structs.replace(request, url=url, params=())
-        scheme, host, port = there
         shown = f"{scheme}://{host}" if port == DEFAULT_PORTS[scheme] else f"{scheme}://{host}:{port}"
         if not any(fnmatchcase(shown, allowed) for allowed in self.origins):
             raise UnexpectedPage(f"the file is at {shown}, another origin", hint="name it in `origins`")

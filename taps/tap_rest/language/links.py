@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from urllib.parse import urljoin
 
+from tap_rest.errors import UnexpectedPage
 from tap_rest.page import Page
-from tap_rest.request import Request
+from tap_rest.request import Request, origin
 
+_PLACES = ("", "meta", "links", "_links", "paging", "pagination", "response_metadata")
+_NEXT = ("next", "next_cursor", "next_page", "next_page_token", "nextPageToken", "next_token", "next_url", "after")
+_MORE = ("has_more", "hasMore", "has_next", "meta.has_more", "pagination.has_more")
+_TOTAL = ("total", "total_count", "totalCount", "count", "meta.total", "pagination.total")
 _SIZE_PARAMS = ("limit", "per_page", "page_size", "pagesize", "pageSize", "page[size]", "count", "$top", "maxResults")
-_NEXT_PATHS = tuple(
-    f"{place}{name}"
-    for place in ("", "meta.", "links.", "_links.", "paging.", "pagination.", "response_metadata.")
-    for name in (
-        "next",
-        "next_cursor",
-        "next_page",
-        "next_page_token",
-        "nextPageToken",
-        "next_token",
-        "next_url",
-        "after",
-    )
-)
-_MORE_PATHS = ("has_more", "hasMore", "has_next", "meta.has_more", "pagination.has_more")
-_TOTAL_PATHS = ("total", "total_count", "totalCount", "count", "meta.total", "pagination.total")
 
 _LINK = re.compile(r"""<([^<>]*)>((?:[^",<]|"(?:[^"\\]|\\.)*")*)""")
 _LINK_PARAM = re.compile(r""";\s*([^\s=;,"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*))""")
@@ -46,28 +35,33 @@ def links(header: str) -> dict[str, str]:
     return found
 
 
+def absolute(request: Request, page: Page, target: str, problem: str) -> str:
+    """Where a link leads, resolved against where the answer came from.
+
+    Raises UnexpectedPage with the problem where that is no http(s) URL.
+    """
+    try:
+        url = urljoin(page.url or request.url, target.strip())
+        origin(url)
+    except ValueError:
+        raise UnexpectedPage(problem) from None
+    return url
+
+
 def signs_of_more(request: Request, page: Page) -> str | None:
     """Why one page may not be all: what an API says when it pages and nobody asked it to."""
-    came = len(page.records)
     if "next" in links(page.headers.get("link", "")):
         return "the answer has a Link to a next page: declare a paginator (link_header)"
-    around = page.envelope()
-    for path in _NEXT_PATHS:
-        found = _walked(around, path)
-        if isinstance(found, str | int) and found and found is not True:
-            return f"the answer has {path}, as if there were more pages: declare a paginator (cursor or next_url)"
-    for path in _MORE_PATHS:
-        if _walked(around, path) is True:
-            return f"{path} is true: declare a paginator"
-    for path in _TOTAL_PATHS:
-        found = _walked(around, path)
-        if isinstance(found, int) and not isinstance(found, bool) and found > came:
-            return f"{path} is {found}, but {came} rows came: declare a paginator"
+    envelope, came = page.envelope(), len(page.records)
+    for place in _PLACES:
+        part = envelope.get(place) if place else envelope
+        for name, value in part.items() if isinstance(part, dict) else ():
+            path = f"{place}.{name}" if place else name
+            if name in _NEXT and isinstance(value, str | int) and value and value is not True:
+                return f"the answer has {path}, as if there were more pages: declare a paginator (cursor or next_url)"
+            if path in _MORE and value is True:
+                return f"{path} is true: declare a paginator"
+            if path in _TOTAL and type(value) is int and value > came:
+                return f"{path} is {value}, but {came} rows came: declare a paginator"
     size = next((value for name in _SIZE_PARAMS if (value := request.param(name))), None)
     return f"the page is exactly full ({came} rows): declare a paginator" if size == str(came) else None
-
-
-def _walked(value: Any, path: str) -> Any:
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    return value

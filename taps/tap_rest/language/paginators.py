@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Annotated, Any
-from urllib.parse import quote, urljoin
+from urllib.parse import parse_qsl, quote, urlencode, urljoin
 
 import msgspec
 
 from tap_rest.component import Component
 from tap_rest.errors import UnexpectedPage
 from tap_rest.formats.fields import KeyReader
-from tap_rest.language.links import links, signs_of_more
+from tap_rest.language.links import absolute, links, signs_of_more
 from tap_rest.page import Page
-from tap_rest.request import Request, origin
+from tap_rest.request import Request
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+_MOST_DIGITS = 20
 _MOVING = "rows that move while pages are read can be missed: `overlap` notices it, `stable` says that they don't"
 
 
@@ -45,23 +46,35 @@ class PaginatorKind(Component, frozen=True, kw_only=True):
     """Options that all paginators have.
 
     Attributes:
+        page_size: Rows to ask for, where the API lets one choose.
+        size_param: Parameter that takes the page size; without it nothing is asked for.
         max_pages: A unit ends here, not complete; counted by the engine.
         total: Path of the total of rows that the API declares; checked against the unique keys when the unit ends.
         has_more: Path of a flag that says whether there is more; a page without it is an error.
-        at_end: Path of a flag that says whether this was the last page; a page without it is an error.
+        at_end: Or path of a flag that says whether this was the last page; a page without it is an error.
         result_cap: Rows that the API gives at most for one question, however many there are. A window with as many is
             cut in two and read again; without a window to cut the unit ends incomplete.
     """
 
+    page_size: Count | None = None
+    size_param: str | None = None
     max_pages: Count | None = None
     total: str | None = None
     has_more: str | None = None
     at_end: str | None = None
     result_cap: Count | None = None
 
+    def __post_init__(self) -> None:
+        if self.page_size is not None and self.size_param is None and not hasattr(self, "short_page_ends"):
+            raise ValueError("page_size is not sent without `size_param`")
+        if self.has_more is not None and self.at_end is not None:
+            raise ValueError("`has_more` and `at_end` are two ways to say one thing: declare one of them")
+
     def first(self, request: Request) -> Request:
         """The request of the first page."""
-        return request
+        if self.size_param is None or self.page_size is None:
+            return request
+        return request.with_params(**{self.size_param: self.page_size})
 
     def next(self, request: Request, page: Page) -> Request | End:
         """What follows a page whose records have been sliced.
@@ -69,14 +82,17 @@ class PaginatorKind(Component, frozen=True, kw_only=True):
         Raises:
             UnexpectedPage: The page contradicts itself or the declaration.
         """
-        more = self._more(page)
-        if more is False:
+        path = self.has_more or self.at_end
+        if path is None:
+            return self._following(request, page)
+        flag = page.at(path)
+        if flag not in (True, "true", False, "false"):
+            raise UnexpectedPage(f"the page has no flag at {path}, so its end can't be told")
+        if (flag in (True, "true")) != (self.has_more is not None):
             return End("flag")
         following = self._following(request, page)
-        if more and isinstance(following, End):
-            return msgspec.structs.replace(
-                following, complete=False, warning=f"{self.has_more or self.at_end} says that there is more"
-            )
+        if isinstance(following, End):
+            return msgspec.structs.replace(following, complete=False, warning=f"{path} says that there is more")
         return following
 
     def plan(self, request: Request, page: Page) -> Iterator[Request]:  # noqa: ARG002 - for those who can
@@ -97,43 +113,10 @@ class PaginatorKind(Component, frozen=True, kw_only=True):
 
     def declared_total(self, page: Page) -> int | None:
         """How many rows the API says there are; None when nothing is declared or the page does not say."""
-        found = None if self.total is None else page.at(self.total)
-        if isinstance(found, str) and found.isdecimal():
-            return int(found)
-        return found if isinstance(found, int) and not isinstance(found, bool) else None
-
-    def _more(self, page: Page) -> bool | None:
-        path = self.has_more or self.at_end
-        if path is None:
-            return None
-        found = page.at(path)
-        if found in (True, 1, "true", False, 0, "false"):
-            return (found in (True, 1, "true")) == (self.has_more is not None)
-        raise UnexpectedPage(f"the page has no flag at {path}, so its end can't be told")
+        return _whole_number(page, self.total)
 
     def _following(self, request: Request, page: Page) -> Request | End:
         raise NotImplementedError
-
-
-class Paged(PaginatorKind, frozen=True, kw_only=True):
-    """Options of all paginators with more than one page.
-
-    Attributes:
-        page_size: Rows to ask for, where the API lets one choose.
-        size_param: Parameter that takes the page size; without it nothing is asked for.
-    """
-
-    page_size: Count | None = None
-    size_param: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.page_size is not None and self.size_param is None and not hasattr(self, "short_page_ends"):
-            raise ValueError("page_size is not sent without `size_param`")
-
-    def first(self, request: Request) -> Request:
-        if self.size_param is None or self.page_size is None:
-            return request
-        return request.with_params(**{self.size_param: self.page_size})
 
 
 class SinglePagePaginator(PaginatorKind, tag="single_page", frozen=True, kw_only=True):
@@ -143,7 +126,43 @@ class SinglePagePaginator(PaginatorKind, tag="single_page", frozen=True, kw_only
         return End("single_page", warning=signs_of_more(request, page))
 
 
-class OffsetPaginator(Paged, tag="offset", frozen=True, kw_only=True):
+class CountingKind(PaginatorKind, frozen=True, kw_only=True):
+    """Options of the paginators that count, rows or pages.
+
+    Attributes:
+        param: Parameter that takes the number.
+        start: The first number.
+        short_page_ends: Whether a page with fewer rows than page_size is the last.
+        stable: Whether the rows don't move while they are read; then nothing can be missed, and pages whose number is
+            known are fetched side by side.
+    """
+
+    param: str
+    start: int
+    short_page_ends: bool = False
+    stable: bool = False
+
+    def first(self, request: Request) -> Request:
+        return super().first(request).with_params(**{self.param: self.start})
+
+    def unproved(self) -> str:
+        return "" if self.stable else _MOVING
+
+    def _number(self, request: Request) -> int:
+        return int(request.param(self.param) or self.start)
+
+    def _end(self, page: Page, *, done: int, total: int | None, nothing_new: bool) -> End | None:
+        """Whether the page is the last, after which so much is done of what the API declares."""
+        if total is not None and done >= total:
+            return End("total_reached")
+        if nothing_new:
+            return End("empty_page") if total is None else End("total_not_reached", complete=False)
+        if self.short_page_ends and total is None and len(page.records) < (self.page_size or 0):
+            return End("short_page")
+        return None
+
+
+class OffsetPaginator(CountingKind, tag="offset", frozen=True, kw_only=True):
     """Skips the rows already read, by what came rather than by what was asked for: a server may cap its pages.
 
     Attributes:
@@ -151,7 +170,6 @@ class OffsetPaginator(Paged, tag="offset", frozen=True, kw_only=True):
         param: Parameter that takes the offset.
         size_param: Parameter that takes the page size; null for none.
         start: Offset of the first row.
-        short_page_ends: Whether a page with fewer rows than asked for is the last.
         overlap: Rows of each page that the next one brings again: that none of them is there shows that rows have moved
             and may have been missed, and the unit is read again.
         stable: Whether the rows don't move while they are read; then nothing can be missed, and pages whose total is
@@ -162,92 +180,60 @@ class OffsetPaginator(Paged, tag="offset", frozen=True, kw_only=True):
     param: str = "offset"
     size_param: str | None = "limit"
     start: int = 0
-    short_page_ends: bool = False
     overlap: Annotated[int, msgspec.Meta(ge=0)] = 0
-    stable: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.overlap >= self.page_size or (self.overlap and self.stable):
             raise ValueError("`overlap` is less than page_size, and needless where rows are `stable`")
 
-    def first(self, request: Request) -> Request:
-        return super().first(request).with_params(**{self.param: self.start})
-
     def _following(self, request: Request, page: Page) -> Request | End:
-        came = len(page.records)
-        reached = _number(request, self.param, self.start) + came
-        total = self.declared_total(page)
-        if total is not None and reached - self.start >= total:
-            return End("total_reached")
-        first = reached - came == self.start
-        if came == 0 or (came <= self.overlap and not first):
-            return End("empty_page") if total is None else End("total_not_reached", complete=False)
-        if self.short_page_ends and total is None and came < self.page_size:
-            return End("short_page")
-        return request.with_params(**{self.param: reached - self.overlap})
+        offset, came = self._number(request), len(page.records)
+        nothing_new = came == 0 or (came <= self.overlap and offset != self.start)
+        done, total = offset - self.start + came, self.declared_total(page)
+        end = self._end(page, done=done, total=total, nothing_new=nothing_new)
+        return end or request.with_params(**{self.param: offset + came - self.overlap})
 
     def plan(self, request: Request, page: Page) -> Iterator[Request]:
         came, total = len(page.records), self.declared_total(page)
         if self.stable and came and total is not None:
-            reached = _number(request, self.param, self.start) + came
-            for offset in range(reached, self.start + total, came):
+            for offset in range(self._number(request) + came, self.start + total, came):
                 yield request.with_params(**{self.param: offset})
 
     def overlapping(self) -> int:
         return self.overlap
 
     def unproved(self) -> str:
-        return "" if self.stable or self.overlap else _MOVING
+        return "" if self.overlap else super().unproved()
 
 
-class PageNumberPaginator(Paged, tag="page_number", frozen=True, kw_only=True):
+class PageNumberPaginator(CountingKind, tag="page_number", frozen=True, kw_only=True):
     """Counts pages.
 
     Attributes:
         param: Parameter that takes the page number.
         start: Number of the first page.
         total_pages: Path of the number of pages that the API declares.
-        short_page_ends: Whether a page with fewer rows than page_size is the last.
-        stable: Whether the rows don't move while they are read; then nothing can be missed, and pages whose number is
-            known are fetched side by side.
     """
 
     param: str = "page"
     start: int = 1
     total_pages: str | None = None
-    short_page_ends: bool = False
-    stable: bool = False
-
-    def first(self, request: Request) -> Request:
-        return super().first(request).with_params(**{self.param: self.start})
 
     def _following(self, request: Request, page: Page) -> Request | End:
-        number, pages = _number(request, self.param, self.start), self._pages(page)
-        if pages is not None and number - self.start + 1 >= pages:
-            return End("total_reached")
-        if not page.records:
-            return End("empty_page") if pages is None else End("total_not_reached", complete=False)
-        if self.short_page_ends and pages is None and self.page_size and len(page.records) < self.page_size:
-            return End("short_page")
-        return request.with_params(**{self.param: number + 1})
+        number, pages = self._number(request), _whole_number(page, self.total_pages)
+        end = self._end(page, done=number - self.start + 1, total=pages, nothing_new=not page.records)
+        return end or request.with_params(**{self.param: number + 1})
 
     def plan(self, request: Request, page: Page) -> Iterator[Request]:
-        number, pages, total = _number(request, self.param, self.start), self._pages(page), self.declared_total(page)
+        pages, total = _whole_number(page, self.total_pages), self.declared_total(page)
         if pages is None and total is not None and page.records:
             pages = -(-total // len(page.records))
-        for following in range(number + 1, self.start + (pages or 0)) if self.stable else ():
-            yield request.with_params(**{self.param: following})
-
-    def unproved(self) -> str:
-        return "" if self.stable else _MOVING
-
-    def _pages(self, page: Page) -> int | None:
-        found = None if self.total_pages is None else page.at(self.total_pages)
-        return found if isinstance(found, int) and not isinstance(found, bool) else None
+        for number in range(self._number(request) + 1, self.start + (pages or 0)) if self.stable else ():
+            yield request.with_params(**{self.param: number})
 
 
-class CursorPaginator(Paged, tag="cursor", frozen=True, kw_only=True):
+class CursorPaginator(PaginatorKind, tag="cursor", frozen=True, kw_only=True):
     """Sends back the token that came with the page. No token is the end; an empty page with a token is not.
 
     Attributes:
@@ -255,7 +241,7 @@ class CursorPaginator(Paged, tag="cursor", frozen=True, kw_only=True):
         header: the response header that holds it.
         param: Where the token goes: a query parameter,
         into_header: a request header,
-        into_body: a dotted path in the JSON body, or
+        into_body: a dotted path in the JSON body, or a name in the form, or
         next_path: the `{cursor}` in this URL path, which all pages but the first have.
     """
 
@@ -316,7 +302,7 @@ class SyncTokenPaginator(CursorPaginator, tag="sync_token", frozen=True, kw_only
         return request.with_params(**dict.fromkeys(self.without), **{self.token_param: token})
 
 
-class KeysetPaginator(Paged, tag="keyset", frozen=True, kw_only=True):
+class KeysetPaginator(PaginatorKind, tag="keyset", frozen=True, kw_only=True):
     """Asks for the rows after the last one by the value of a field that the rows are sorted by.
 
     Rows that share the last value may go on past the page, even when it shows only one of them. Asking inclusively
@@ -367,7 +353,7 @@ class KeysetPaginator(Paged, tag="keyset", frozen=True, kw_only=True):
         return request.with_params(**{self.param: before if back else last})
 
 
-class LinkHeaderPaginator(Paged, tag="link_header", frozen=True, kw_only=True):
+class LinkHeaderPaginator(PaginatorKind, tag="link_header", frozen=True, kw_only=True):
     """Follows the `Link` header (RFC 8288), as the server wrote it.
 
     Attributes:
@@ -381,7 +367,7 @@ class LinkHeaderPaginator(Paged, tag="link_header", frozen=True, kw_only=True):
         return End("no_next") if target is None else _followed(request, page, target)
 
 
-class NextUrlPaginator(Paged, tag="next_url", frozen=True, kw_only=True):
+class NextUrlPaginator(PaginatorKind, tag="next_url", frozen=True, kw_only=True):
     """Follows the URL of the next page in the body; null, empty or nothing there is the end.
 
     Attributes:
@@ -408,17 +394,17 @@ Paginator = (
 
 
 def _followed(request: Request, page: Page, target: str) -> Request:
-    """The same request for another URL, resolved against where the answer came from; its query is the server's own."""
-    try:
-        url = urljoin(page.url or request.url, target.strip())
-        origin(url)
-    except ValueError:
-        raise UnexpectedPage(f"the link to the next page is not an http(s) URL: {target[:80]!r}") from None
+    """The same request for another URL; its query is the server's own."""
+    url = absolute(request, page, target, f"the link to the next page is not an http(s) URL: {target[:80]!r}")
     return msgspec.structs.replace(request, url=url.partition("#")[0], params=())
 
 
-def _number(request: Request, param: str, default: int) -> int:
-    return int(request.param(param) or default)
+def _whole_number(page: Page, path: str | None) -> int | None:
+    """The whole number at a path, which may be a text; None where there is none."""
+    found = None if path is None else page.at(path)
+    if isinstance(found, str) and found.isdecimal() and len(found) < _MOST_DIGITS:
+        return int(found)
+    return found if type(found) is int else None
 
 
 def _token(value: Any) -> str | None:
@@ -426,7 +412,9 @@ def _token(value: Any) -> str | None:
 
 
 def _with_member(body: str, path: str, value: str) -> str:
-    """The JSON body with the value set at a dotted path."""
+    """The body with the value set at a dotted path of its JSON, or under that name of its form."""
+    if body and not body.startswith("{"):
+        return urlencode({**dict(parse_qsl(body, keep_blank_values=True)), path: value})
     whole: dict[str, Any] = json.loads(body or "{}")
     *way, name = path.split(".")
     inner = whole

@@ -26,8 +26,8 @@ Batch = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 class ForEach(Component, frozen=True, kw_only=True):
     """Reads a stream once for each record of another one, for each item of a list, or of a setting.
 
-    Partitions are read in the order of their identities; each has a bookmark of its own, kept to the day where there are
-    more than 10,000. One that fails stops no other and moves no bookmark.
+    Partitions are read in the order of their identities; each has a bookmark of its own, kept to the day where there
+    are more than 10,000. One that fails stops no other and moves no bookmark.
 
     Attributes:
         stream: The parent: all its records, or with `only: changed` those that changed since this stream was last read.

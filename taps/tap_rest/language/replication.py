@@ -18,7 +18,8 @@ import msgspec
 from tap_rest.component import Component
 from tap_rest.errors import ConfigError
 
-Duration = Annotated[str, msgspec.Meta(pattern=r"^\d{1,6}(s|min|h|d|w)$", examples=["90s", "30min", "1h", "2d"])]
+_DURATION = re.compile(r"\d{1,6}(s|min|h|d|w)")
+Duration = Annotated[str, msgspec.Meta(pattern=f"^{_DURATION.pattern}$", examples=["90s", "30min", "1h", "2d"])]
 Format = Annotated[
     str,
     msgspec.Meta(
@@ -28,14 +29,9 @@ Format = Annotated[
 ]
 
 _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_EPOCHS = {
-    "epoch_s": timedelta(seconds=1),
-    "epoch_ms": timedelta(milliseconds=1),
-    "epoch_us": timedelta(microseconds=1),
-}
-_DURATION = re.compile(r"\d{1,6}(s|min|h|d|w)", re.ASCII)
+_EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}
+"""How many microseconds one step of each is."""
 _NUMBER = re.compile(r"-?\d{1,18}(\.\d+)?", re.ASCII)
-_FRACTION = re.compile(r"(\.\d{6})\d+")
 _LEAP = re.compile(r"(:\d\d):60")
 SLOT = re.compile(r"\{([A-Za-z_][\w.]*)(?:\|([^{}]*))?\}")
 
@@ -85,11 +81,12 @@ class Replication(Component, frozen=True, kw_only=True):
         timed = (self.lookback, self.lag, self.granularity, self.window or "0s", self.retention or "0s")
         if self.format == "text" and any(duration(text) for text in timed):
             raise ValueError("lookback, lag, granularity, window and retention need a time, not `format: text`")
-        if self.start is not None and "{" not in self.start and self.format != "text" and not _is_start(self.start):
+        start = "0s" if self.start is None else self.start
+        if "{" not in start and self.format != "text" and moment(start) is None and not _DURATION.fullmatch(start):
             raise ValueError("`start` is a time, or how long ago: 2015-01-01, 90d")
         try:
             zone(self.timezone)
-        except (ValueError, OSError):  # zoneinfo's errors are both
+        except (KeyError, ValueError, OSError):  # zoneinfo's errors are all three
             raise ValueError(f"{self.timezone} is not a time zone") from None
 
     def rank(self, value: Any) -> Any:
@@ -103,27 +100,16 @@ class Replication(Component, frozen=True, kw_only=True):
             return (0, int(value)) if value.isascii() and value.isdigit() and len(value) < 40 else (1, value)
         return (0, value) if isinstance(value, int) and not isinstance(value, bool) else None
 
-    def written(self, value: str) -> str:
-        """A start as the API wants it. Raises ConfigError where it is not a time and the format needs one."""
-        return formatted(value, self.format, self.timezone)
-
 
 def zone(name: str) -> tzinfo:
-    """A time zone by its name. Raises ValueError or OSError (ZoneInfoNotFoundError is a KeyError beneath)."""
-    try:
-        return UTC if name == "UTC" else ZoneInfo(name)
-    except KeyError:
-        raise ValueError(name) from None
+    """A time zone by its name. Raises KeyError, ValueError or OSError where there is none."""
+    return UTC if name == "UTC" else ZoneInfo(name)
 
 
 def duration(text: str) -> timedelta:
     """`90s`, `30min`, `1h`, `2d`, `1w` as a length of time."""
-    digits = text.rstrip("smindhw")
-    return timedelta(**{_UNITS[text[len(digits) :]]: int(digits)})
-
-
-def _is_start(text: str) -> bool:
-    return moment(text) is not None or _DURATION.fullmatch(text) is not None
+    number, unit = re.findall(r"\d+|[a-z]+", text)
+    return timedelta(**{_UNITS[unit]: int(number)})
 
 
 def moment(value: Any) -> datetime | None:
@@ -133,12 +119,15 @@ def moment(value: Any) -> datetime | None:
     cut.
     """
     if isinstance(value, str):
+        text = value.strip()
+        number = Decimal(text) if _NUMBER.fullmatch(text) else None
+        if number is not None and len(text) > len("20240102"):  # datetime finds a day of 1712 in 1712051512000
+            return moment(number)
         try:
-            found = datetime.fromisoformat(value)
+            found = datetime.fromisoformat(text)
         except ValueError:
-            if _NUMBER.fullmatch(value):
-                return moment(Decimal(value))
-            return _odd_moment(value)
+            mended = _LEAP.sub(r"\1:59", text)
+            return moment(number) if mended == text else moment(mended)
         return found if found.tzinfo else found.replace(tzinfo=UTC)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return None
@@ -149,11 +138,6 @@ def moment(value: Any) -> datetime | None:
         return None
 
 
-def _odd_moment(text: str) -> datetime | None:
-    mended = _FRACTION.sub(r"\1", _LEAP.sub(r"\1:59", text.strip()))
-    return moment(mended) if mended != text and len(mended) <= len(text) else None
-
-
 def formatted(value: str, how: str, timezone: str = "UTC") -> str:
     """A bookmark or date as the API wants it written. Raises ConfigError where it is not a time and `how` needs one."""
     if how == "text":
@@ -162,7 +146,7 @@ def formatted(value: str, how: str, timezone: str = "UTC") -> str:
     if how == "iso":
         return iso(time)
     if how in _EPOCHS:
-        return str((time - datetime(1970, 1, 1, tzinfo=UTC)) // _EPOCHS[how])
+        return str((time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=_EPOCHS[how]))
     return time.astimezone(zone(timezone)).strftime("%Y-%m-%d" if how == "date" else how)
 
 

@@ -36,14 +36,12 @@ def language_schema() -> dict[str, Any]:
 def structs(kind: Any, seen: set[type[msgspec.Struct]] | None = None) -> set[type[msgspec.Struct]]:
     """Every struct type that a type leads to, itself included."""
     seen = set() if seen is None else seen
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        if kind not in seen:
-            seen.add(kind)
-            for field in msgspec.structs.fields(kind):
-                structs(field.type, seen)
-    else:
-        for inner in get_args(kind):
-            structs(inner, seen)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in seen:
+        seen.add(kind)
+        for field in msgspec.structs.fields(kind):
+            structs(field.type, seen)
+    for inner in get_args(kind):
+        structs(inner, seen)
     return seen
 
 

@@ -139,10 +139,8 @@ class Until(Component, frozen=True, kw_only=True):
     def seconds(self, page: Page, *, now: float) -> float | None:
         """Seconds to wait, bounded; None when nothing is said."""
         found = page.headers.get(self.header.lower()) if self.header else page.at(self.body) if self.body else None
-        text = str(found) if isinstance(found, str | int | float) and not isinstance(found, bool) else ""
-        said = seconds_until(text, now=now)
-        if said is not None and re.fullmatch(r"[\d. ]+", text) and float(text) < 1e9:
-            said = bounded(float(text) * _UNITS[self.unit])
+        text = "" if isinstance(found, bool | dict | list | None) else str(found)
+        said = seconds_until(text, now=now, unit=_UNITS[self.unit])
         return said if self.at_least is None else bounded(max(said or 0.0, self.at_least))
 
 
@@ -226,8 +224,6 @@ def _readable(page: Page, wait: float | None, *, empty_ok: bool) -> Verdict:
 
 def _range(status: Status) -> range:
     """The statuses that one test names; empty when it names none."""
-    if match := re.fullmatch(r"([1-5])xx", str(status)):
-        return range(int(match[1]) * 100, int(match[1]) * 100 + 100)
-    if not (match := re.fullmatch(r"([1-5]\d\d)(?:-([1-5]\d\d))?", str(status), re.ASCII)):
-        return range(0)
-    return range(int(match[1]), int(match[2] or match[1]) + 1)
+    spelt_out = re.sub(r"^(\d)xx$", r"\g<1>00-\g<1>99", str(status))
+    match = re.fullmatch(r"([1-5]\d\d)(?:-([1-5]\d\d))?", spelt_out, re.ASCII)
+    return range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)

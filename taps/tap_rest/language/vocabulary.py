@@ -124,10 +124,13 @@ class Defaults(Component, frozen=True, kw_only=True):
     """What may stand at the top, for all streams, and in a stream, for itself; merged key by key.
 
     Attributes:
-        method: GET, or POST with a JSON body.
-        params: Query parameters; a list is repeated.
+        method: GET, or POST with a body.
+        params: Query parameters.
+        lists: How a list among them is sent: `repeat` for `id=1&id=2`, `comma` for `id=1,2`, `brackets` for
+            `id[]=1&id[]=2`.
         headers: Request headers.
-        body: JSON body of a POST.
+        body: Members of a POST's body; `{query: "…", variables: {…}}` for GraphQL.
+        body_as: Whether the body is sent as `json` or as a `form`.
         format: What the answers are written in; JSON unless declared.
         records: Where the records are; a path alone is short for `{type: path}`, `$` for `{type: root}`.
         paginator: How pages follow each other.
@@ -143,8 +146,10 @@ class Defaults(Component, frozen=True, kw_only=True):
 
     method: Literal["GET", "POST"] = "GET"
     params: dict[str, Param] = {}
+    lists: Literal["repeat", "comma", "brackets"] = "repeat"
     headers: dict[str, str | None] = {}
     body: dict[str, Any] | None = None
+    body_as: Literal["json", "form"] = "json"
     format: Format = JsonFormat()
     records: Records | None = None
     paginator: Paginator = SinglePagePaginator()
@@ -168,7 +173,8 @@ class Stream(Defaults, frozen=True, kw_only=True):
         job: The request orders a report, which is read when it is ready.
         conditional: Ask with the ETag or Last-Modified of the last answer whether anything has changed; a 304 is proof
             that nothing has. Of a stream of several pages only where the newest records come first.
-        schema: JSON Schema of a record; fields that it does not name are kept as well.
+        schema: JSON Schema of a record, or where it stands in a file beside the declaration, an OpenAPI document for
+            example: `openapi.yaml#/components/schemas/Issue`. Fields that it does not name are kept as well.
         description: For people.
     """
 
@@ -177,17 +183,17 @@ class Stream(Defaults, frozen=True, kw_only=True):
     for_each: ForEach | None = None
     job: Job | None = None
     conditional: bool = False
-    schema: dict[str, Any] | None = None
+    schema: dict[str, Any] | str | None = None
     description: str = ""
 
     def __post_init__(self) -> None:
         if self.job is not None and (self.conditional or isinstance(self.paginator, SyncTokenPaginator)):
             raise ValueError("a report is new each time: `job` goes with neither `conditional` nor sync tokens")
-        if self.for_each is None:
-            return
-        if not self.primary_keys and not self.include:
+        if self.body_as == "form" and any(isinstance(value, dict | list) for value in (self.body or {}).values()):
+            raise ValueError("a form has no lists and no objects")
+        if self.for_each is not None and not self.primary_keys and not self.include:
             raise ValueError("without primary_keys `include` must name the partition, or equal records look like one")
-        if self.replication is not None and (self.by_change or self.for_each.batch):
+        if self.for_each is not None and self.replication is not None and (self.by_change or self.for_each.batch):
             raise ValueError("a partition that is read whole, or in batches, has no `replication` of its own")
 
     @property
@@ -197,11 +203,11 @@ class Stream(Defaults, frozen=True, kw_only=True):
 
     def json_schema(self) -> dict[str, Any]:
         """The Singer schema: always open, the same in every run, with the `x-daykeep-*` hints that are declared."""
-        declared = self.schema or {}
+        declared = self.schema if isinstance(self.schema, dict) else {}
         keys = [*self.primary_keys, *([self.replication.key] if self.replication else [])]
         loose = {key: {"type": ["string", "integer", "number", "boolean", "null"]} for key in keys}
         hints = {
-            "x-daykeep-day": self.day and {"field": self.day.field, "tz": self.day.tz},
+            "x-daykeep-day": self.day and msgspec.structs.asdict(self.day),
             "x-daykeep-mode": self.mode,
             "x-daykeep-composed": self.format.composes or self.records.composes,
             "x-daykeep-volatile": self.volatile,

@@ -25,10 +25,7 @@ _LARGEST_FILE = 1_000_000
 _MOST_NODES = 50_000
 _DEEPEST = 60
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
-_PREFIX = "tag:yaml.org,2002:"
-_PLAIN_TAGS = {
-    _PREFIX + kind for kind in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "map", "seq")
-}
+_PLAIN_TAG = re.compile(r"tag:yaml\.org,2002:(str|int|float|bool|null|timestamp|merge|value|map|seq)")
 
 
 class Mistake(msgspec.Struct, frozen=True):
@@ -105,13 +102,12 @@ def read(path: Path) -> Source:
         raise DeclarationError("the declaration is larger than a megabyte", where=str(path))
     try:
         node = yaml.compose(text, Loader=_Parser)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise DeclarationError(f"not YAML: {error.problem or error.context}", where=f"{path}:{line}") from None
     except (yaml.YAMLError, RecursionError) as error:
-        raise DeclarationError(f"not YAML: {str(error).splitlines()[0]}", where=str(path)) from None
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise DeclarationError(f"not YAML: {problem or str(error).splitlines()[0]}", where=where) from None
     tree = _Tree()
-    source = Source(str(path), tree.value(node, (), 0), tree.lines)
+    source = Source(str(path), tree.value(node, ()), tree.lines)
     if tree.mistakes:
         raise source.error(tree.mistakes)
     return source
@@ -126,40 +122,39 @@ class _Tree:
         self.mistakes: list[Mistake] = []
         self._nodes = 0
 
-    def value(self, node: Any, path: KeyPath, depth: int) -> Any:
+    def value(self, node: Any, path: KeyPath) -> Any:
         self._nodes += 1
-        if self._nodes > _MOST_NODES or depth > _DEEPEST:
+        if self._nodes > _MOST_NODES or len(path) > _DEEPEST:
             self.mistakes = [Mistake(path[:1], "aliases or nesting make the file too large to be a declaration")]
             return None
         if node is None:
             return None
-        if node.tag not in _PLAIN_TAGS:
+        if not _PLAIN_TAG.fullmatch(node.tag):
             self.mistakes.append(Mistake(path, f"the tag {node.tag!r} is not allowed"))
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path, depth)
+            return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             items = []
             for index, item in enumerate(node.value):
-                self.lines.setdefault((*path, index), item.start_mark.line + 1)
-                items.append(self.value(item, (*path, index), depth + 1))
+                self.lines[(*path, index)] = item.start_mark.line + 1
+                items.append(self.value(item, (*path, index)))
             return items
-        return node.value if node.style or node.tag == f"{_PREFIX}str" else _plain(node.value)
+        return node.value if node.style or node.tag.endswith(":str") else _plain(node.value)
 
-    def _mapping(self, node: yaml.MappingNode, path: KeyPath, depth: int) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, item in node.value:
             if not isinstance(name, yaml.ScalarNode):
                 self.mistakes.append(Mistake(path, "a key must be a plain word"))
                 continue
             key = str(name.value)
-            line = name.start_mark.line + 1
+            here = (*path, key, "again") if key in found else (*path, key)
+            self.lines[here] = name.start_mark.line + 1
             if key in found:
                 hint = f"the first is in line {self.lines[(*path, key)]}"
-                self.lines[(*path, key, "again")] = line
-                self.mistakes.append(Mistake((*path, key, "again"), f"`{key}` is there twice", hint))
-                continue
-            self.lines.setdefault((*path, key), line)
-            found[key] = self.value(item, (*path, key), depth + 1)
+                self.mistakes.append(Mistake(here, f"`{key}` is there twice", hint))
+            else:
+                found[key] = self.value(item, here)
         return found
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
-from itertools import count
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -103,28 +103,21 @@ class Books(msgspec.Struct, array_like=True):
 
 
 class OwnBooks:
-    """The books of one process: in memory. Several limiters may have them.
+    """The books of one process: in memory. All limiters that have them keep the limits together.
 
     Attributes:
-        holder: Tells its leases from those of other processes.
-        lock: Held by whoever has them open.
+        holder: Tells its requests in flight from those of other processes.
     """
 
     def __init__(self) -> None:
-        self.holder, self.lock = "", threading.Lock()
+        self.holder, self._lock = "", threading.Lock()
         self._books: dict[str, Books] = {}
-        self._numbers = count()
 
-    def name(self) -> str:
-        """For the next lease."""
-        return f"{self.holder}:{next(self._numbers)}"
-
-    def open(self, keys: Sequence[str]) -> list[Books]:
-        """The books under these keys, to read and to change until they are kept."""
-        return [self._books.setdefault(key, Books()) for key in keys]
-
-    def keep(self, keys: Sequence[str]) -> None:
-        """Ends what `open` began."""
+    @contextmanager
+    def opened(self, keys: Sequence[str]) -> Iterator[list[Books]]:
+        """The books under these keys, for this thread alone, to read and to change."""
+        with self._lock:
+            yield [self._books.setdefault(key, Books()) for key in keys]
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Ends the use of what they are kept in."""

@@ -9,27 +9,25 @@ suspended machine slept through has passed for the server too.
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
 from tap_rest.component import Component
+from tap_rest.language.replication import duration
 from tap_rest.language.verdicts import Verdict, is_web_page
 from tap_rest.limits.books import Books, Lease, OwnBooks
 from tap_rest.limits.quota_headers import Family, backoff, readings, retry_after
 from tap_rest.page import Page
 from tap_rest.request import Request
-
-Weight = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 POLITE_GAP = 0.25
 """Seconds between requests to one origin for which no quota is declared."""
@@ -39,26 +37,9 @@ LOOK_AGAIN = 0.05
 """Seconds until somebody may have answered who does not say when."""
 
 _QUOTA = re.compile(r"([1-9]\d{0,8})/([1-9]\d{0,3})?(s|min|h|d)", re.ASCII)
-_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _GRAINS = 128
 _TINY = 1e-6
 _BLOCKING = (403, 418, 451)
-
-
-class Clock(Protocol):
-    def now(self) -> float:
-        """Wall clock, seconds since the epoch."""
-        ...
-
-
-class SystemClock:
-    """The real clocks."""
-
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
 
 
 class Match(Component, frozen=True, kw_only=True):
@@ -73,7 +54,7 @@ class Match(Component, frozen=True, kw_only=True):
 
     path: str = "/**"
     method: Literal["GET", "POST"] | None = None
-    weight: Weight = 1
+    weight: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1
 
     def fits(self, method: str, path: str) -> bool:
         return self.method in (None, method) and _pattern(self.path).fullmatch(path) is not None
@@ -103,8 +84,7 @@ class Limit(Component, frozen=True, kw_only=True):
     reserve: Annotated[int, msgspec.Meta(ge=0, le=90)] = 0
 
     def __post_init__(self) -> None:
-        smallest = min((_parsed(quota)[0] for quota in self.quotas), default=math.inf)
-        if any(match.weight > smallest for match in self.matches):
+        if any(match.weight > window.quota for window in self.windows for match in self.matches):
             raise ValueError("a weight is larger than the quota: such a request could never be sent")
 
     @property
@@ -112,12 +92,71 @@ class Limit(Component, frozen=True, kw_only=True):
         return [self.match] if isinstance(self.match, Match) else self.match or []
 
     @property
-    def quotas(self) -> list[str]:
-        return [self.quota] if isinstance(self.quota, str) else self.quota or []
+    def windows(self) -> list[_Window]:
+        quotas = [self.quota] if isinstance(self.quota, str) else self.quota or []
+        return [_window(quota, fixed=self.window == "fixed") for quota in quotas]
+
+    @property
+    def ceiling(self) -> float:
+        """The full pace, in requests a second."""
+        return min((window.quota / window.seconds for window in self.windows), default=1 / POLITE_GAP)
 
     def weight(self, method: str, path: str) -> int | None:
         """What a request takes of the quota; None when it is not this limit's."""
         return next((match.weight for match in self.matches if match.fits(method, path)), None)
+
+    def free(self, books: Books, weight: int, now: float, *, polite: bool) -> tuple[float, str]:
+        """When a request may pass, at the earliest, and who says so."""
+        for lease in [lease for lease in books.flying if now - lease.sent > LEASE]:
+            self.land(books, lease, now)
+        reason = "the rate limit" if self.name == "default" else f"the rate limit {self.name}"
+        gap = max(books.pace.gap(self.ceiling), POLITE_GAP if polite else 0.0)
+        flying = sum(lease.weight for lease in books.flying)
+        quotas = [window.free(books, flying + weight, now) for window in self.windows]
+        busy = len(books.flying) >= self.concurrency
+        probing = any(lease.probe for lease in books.flying)
+        return max(
+            (max(books.blocked, books.latest + gap, *quotas), reason),
+            (now + LOOK_AGAIN if busy else 0.0, f"{reason}, {self.concurrency} at a time,"),
+            (now + LOOK_AGAIN if probing else books.breaker.until, books.breaker.reason),
+        )
+
+    def land(self, books: Books, lease: Lease, now: float) -> None:
+        """Takes a request out of those in flight, whatever became of it: it counts as sent now."""
+        books.flying.remove(lease)
+        books.written = now
+        for window in self.windows:
+            window.note(books, lease.weight, now)
+
+    def learn(self, books: Books, lease: Lease, page: Page, verdict: Verdict, now: float) -> None:
+        """Learns from the answer to a request that has landed."""
+        asked = (
+            verdict.wait_seconds if verdict.kind == "wait" else None,
+            retry_after(page.headers, now=now) if page.status >= 400 else None,
+            backoff(page.headers, now=now),
+        )
+        spent = [
+            found.reset
+            for found in readings(page.headers, self.headers, now=now)
+            if found.left < lease.weight or found.left <= (found.limit or 0.0) * self.reserve / 100
+        ]
+        known = [window.free(books, lease.weight, lease.sent) - lease.sent for window in self.windows]
+        waits = [wait for wait in asked if wait is not None]
+        waits += [reset for reset in spent if not any(reset - own < 1.0 for own in known)]
+        if waits:
+            books.blocked = max(books.blocked, now + max(waits))
+        if verdict.kind != "wait" and page.status not in (429, 503):
+            books.pace.recover(now, self.ceiling)
+        elif not waits:
+            books.pace.cut(now, self.ceiling)
+        if books.breaker.until and not lease.probe:
+            return
+        if _is_block(page, verdict):
+            books.breaker.blocked(now)
+        elif page.status >= 500 and not waits:
+            books.breaker.failed(now)
+        else:
+            books.breaker.answered()
 
 
 class Hold(NamedTuple):
@@ -132,39 +171,35 @@ class Limiter:
 
     Args:
         limits: The declaration's.
-        clock: Time passes on it.
+        now: Wall clock, seconds since the epoch.
         base_url: Paths of matchers are below it.
-        books: Where the books are kept; shared ones make all processes that have them keep the limits together.
+        books: Where the books are kept; those in a file make all processes that name it keep the limits together.
         identity: What tells the credential from others, for whom the same limits count apart.
     """
 
     def __init__(
         self,
         limits: Sequence[Limit] = (),
-        clock: Clock | None = None,
+        now: Callable[[], float] = time.time,
         base_url: str = "",
         *,
         books: OwnBooks | None = None,
         identity: Sequence[str] = (),
     ) -> None:
-        self._clock, self._books = clock or SystemClock(), books or OwnBooks()
+        self._now, self._books = now, books or OwnBooks()
         self._base = urlsplit(base_url).path.rstrip("/")
         account = hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:8]
         names = Counter[str]()
-        budgets = []
-        for limit in limits:
+        self._limits: list[tuple[Limit, str]] = []
+        for limit in limits if any(limit.match is None for limit in limits) else [*limits, Limit()]:
             names[limit.name] += 1
-            budgets.append(_Budget(limit, f"{limit.name} {names[limit.name]} {account}"))
-        self._matched = [budget for budget in budgets if budget.limit.match is not None]
-        self._others = [budget for budget in budgets if budget.limit.match is None] or [
-            _Budget(Limit(), f"{Limit().name} 1 {account}")
-        ]
-        self._flying: dict[int, tuple[Request, str]] = {}
+            self._limits.append((limit, f"{limit.name} {names[limit.name]} {account}"))
+        self._flying: dict[int, Request] = {}
 
     @property
     def side_by_side(self) -> int:
         """How many requests to send side by side, each from a thread of its own: one, if no limit allows more."""
-        return max(budget.limit.concurrency for budget in [*self._matched, *self._others])
+        return max(limit.concurrency for limit, _ in self._limits)
 
     def acquire(self, request: Request) -> Hold | None:
         """None when the request may be sent now, which books it; otherwise how long to wait before asking again.
@@ -174,14 +209,14 @@ class Limiter:
         """
         self.release()
         with self._opened(request) as (now, found):
-            polite = not any(budget.windows for budget, *_ in found)
-            until, reason = max(budget.free(books, weight, now, polite) for budget, weight, books in found)
+            polite = not any(limit.windows for limit, *_ in found)
+            until, reason = max(limit.free(books, weight, now, polite=polite) for limit, weight, books in found)
             if until - now > _TINY:
                 return Hold(until - now, reason)
-            name = self._books.name()
-            for budget, weight, books in found:
-                budget.book(books, Lease(name, now, weight, probe=bool(books.breaker.until)))
-            self._flying[threading.get_ident()] = request, name
+            for _, weight, books in found:
+                books.flying.append(Lease(self._lease, now, weight, probe=bool(books.breaker.until)))
+                books.latest = books.written = now
+            self._flying[threading.get_ident()] = request
             return None
 
     def observe(self, page: Page, verdict: Verdict) -> None:
@@ -191,159 +226,93 @@ class Limiter:
         A 429 or 503 that says nothing of the kind slows them down, what goes well lets them recover. A reset is mostly
         a rounded number of seconds: where the books of a declared quota agree with it but for that, they decide.
         """
-        request, name = self._flying.pop(threading.get_ident(), (page.request, ""))
-        with self._opened(request) as (now, found):
-            asked = [
-                verdict.wait_seconds if verdict.kind == "wait" else None,
-                retry_after(page.headers, now=now) if page.status >= 400 else None,
-                backoff(page.headers, now=now),
-            ]
-            waits = [wait for wait in asked if wait is not None]
-            for budget, weight, books in found:
-                budget.learn(books, budget.land(books, name, now, weight), page, verdict, waits, now)
+        with self._landed(page.request) as (now, found):
+            for limit, lease, books in found:
+                limit.learn(books, lease, page, verdict, now)
 
     def failed(self, request: Request, *, cut: bool = False) -> None:
         """Notes that no whole answer came; `cut` where the server hung up, which many times in a row is a block."""
-        request, name = self._flying.pop(threading.get_ident(), (request, ""))
-        with self._opened(request) as (now, found):
-            for budget, weight, books in found:
-                if budget.land(books, name, now, weight).probe or not books.breaker.until:
+        with self._landed(request) as (now, found):
+            for _, lease, books in found:
+                if lease.probe or not books.breaker.until:
                     books.breaker.failed(now, cut=cut)
 
     def release(self) -> None:
         """Gives back what this thread has in flight, if anything, and learns nothing."""
-        if flying := self._flying.pop(threading.get_ident(), None):
-            with self._opened(flying[0]) as (now, found):
-                for budget, weight, books in found:
-                    budget.land(books, flying[1], now, weight)
+        if (request := self._flying.get(threading.get_ident())) is not None:
+            with self._landed(request):
+                pass
+
+    @property
+    def _lease(self) -> str:
+        """The id of what this thread has in flight."""
+        return f"{self._books.holder}:{threading.get_ident()}"
 
     @contextmanager
-    def _opened(self, request: Request) -> Iterator[tuple[float, list[tuple[_Budget, int, Books]]]]:
-        """The time, and the budgets that a request counts against, at least one, with its weight and their books."""
+    def _landed(self, request: Request) -> Iterator[tuple[float, list[tuple[Limit, Lease, Books]]]]:
+        """As `_opened`, after what this thread has in flight has landed there."""
+        with self._opened(self._flying.pop(threading.get_ident(), request)) as (now, found):
+            landed = []
+            for limit, weight, books in found:
+                lease = next((lease for lease in books.flying if lease.id == self._lease), None)
+                if lease is not None:
+                    limit.land(books, lease, now)
+                landed.append((limit, lease or Lease(self._lease, now, weight, probe=False), books))
+            yield now, landed
+
+    @contextmanager
+    def _opened(self, request: Request) -> Iterator[tuple[float, list[tuple[Limit, int, Books]]]]:
+        """The time, and the limits that count a request, at least one, with its weight and their books."""
         path = urlsplit(request.url).path
         if path.startswith(f"{self._base}/"):
             path = path.removeprefix(self._base)
-        weighed = [(budget, budget.limit.weight(request.method, path)) for budget in self._matched]
-        counted = [(budget, weight) for budget, weight in weighed if weight is not None] or [
-            (budget, 1) for budget in self._others
+        weighed = [(limit, limit.weight(request.method, path), key) for limit, key in self._limits]
+        counted = [(limit, weight, key) for limit, weight, key in weighed if weight is not None] or [
+            (limit, 1, key) for limit, key in self._limits if limit.match is None
         ]
         at = "{}://{}:{} ".format(*request.origin)
-        keys = [at + budget.key for budget, _ in counted]
-        with self._books.lock:
-            opened, now = self._books.open(keys), self._clock.now()
+        with self._books.opened([at + key for *_, key in counted]) as opened:
+            now = self._now()
             for books in opened:
                 books.opened(now)
-            try:
-                yield now, [(budget, weight, books) for (budget, weight), books in zip(counted, opened, strict=True)]
-            finally:
-                self._books.keep(keys)
+            yield now, [(limit, weight, books) for (limit, weight, _), books in zip(counted, opened, strict=True)]
 
 
-class _Budget:
-    """One limit, and what follows from its books."""
-
-    def __init__(self, limit: Limit, key: str) -> None:
-        self.limit, self.key = limit, key
-        self.windows = [_Window(quota, fixed=limit.window == "fixed") for quota in limit.quotas]
-        self._ceiling = min((window.rate for window in self.windows), default=1 / POLITE_GAP)
-        self._reason = "the rate limit" if limit.name == "default" else f"the rate limit {limit.name}"
-
-    def free(self, books: Books, weight: int, now: float, polite: bool) -> tuple[float, str]:
-        """When a request may pass, at the earliest, and who says so."""
-        for lease in [lease for lease in books.flying if now - lease.sent > LEASE]:
-            self.land(books, lease.id, now, lease.weight)
-        flying = sum(lease.weight for lease in books.flying)
-        gap = max(books.pace.gap(self._ceiling), POLITE_GAP if polite else 0.0)
-        quotas = [window.free(window.log(books), flying + weight, now) for window in self.windows]
-        busy = len(books.flying) >= self.limit.concurrency
-        probing = any(lease.probe for lease in books.flying)
-        return max(
-            (max(books.blocked, books.latest + gap, *quotas), self._reason),
-            (now + LOOK_AGAIN if busy else 0.0, f"{self._reason}, {self.limit.concurrency} at a time,"),
-            (now + LOOK_AGAIN if probing else books.breaker.until, books.breaker.reason),
-        )
-
-    def book(self, books: Books, lease: Lease) -> None:
-        books.flying.append(lease)
-        books.latest = books.written = lease.sent
-
-    def land(self, books: Books, name: str, now: float, weight: int) -> Lease:
-        """Takes a request out of those in flight, whatever became of it: it counts as sent now."""
-        lease = next((lease for lease in books.flying if lease.id == name), None)
-        if lease is None:
-            return Lease(name, now, weight, probe=False)
-        books.flying.remove(lease)
-        books.written = now
-        for window in self.windows:
-            window.note(window.log(books), weight, now)
-        return lease
-
-    def learn(
-        self, books: Books, lease: Lease, page: Page, verdict: Verdict, waits: Sequence[float], now: float
-    ) -> None:
-        limit, breaker = self.limit, books.breaker
-        spent = [
-            found.reset
-            for found in readings(page.headers, limit.headers, now=now)
-            if found.left < lease.weight or found.left <= (found.limit or 0.0) * limit.reserve / 100
-        ]
-        known = [window.free(window.log(books), lease.weight, lease.sent) - lease.sent for window in self.windows]
-        waits = [*waits, *(reset for reset in spent if not any(reset - own < 1.0 for own in known))]
-        if waits:
-            books.blocked = max(books.blocked, now + max(waits))
-        too_much = verdict.kind == "wait" or page.status in (429, 503)
-        if too_much and not waits:
-            books.pace.cut(now, self._ceiling)
-        elif not too_much:
-            books.pace.recover(now, self._ceiling)
-        if breaker.until and not lease.probe:
-            return
-        if _is_block(page, verdict):
-            breaker.blocked(now)
-        elif page.status >= 500 and not waits:
-            breaker.failed(now)
-        else:
-            breaker.answered()
-
-
-class _Window:
-    """At most `count` in any `seconds`.
+class _Window(NamedTuple):
+    """At most `quota` in any `seconds`, or in those that begin on the clock.
 
     A request counts from the moment it was answered, at the latest the moment at which the server counted it: so the
     time it spends on the way makes no excess. Those of a short while are noted as one, that went with the last of them.
     """
 
-    def __init__(self, quota: str, *, fixed: bool) -> None:
-        self._count, self._seconds = _parsed(quota)
-        self.rate = self._count / self._seconds
-        self._fixed = fixed
-        self._guard = min(1.0, self._seconds * 0.02)  # the server's clock is not quite ours
+    quota: int
+    seconds: float
+    fixed: bool
 
-    def log(self, books: Books) -> list[tuple[float, int]]:
-        return books.sent.setdefault(self._seconds, [])
-
-    def free(self, log: list[tuple[float, int]], weight: int, now: float) -> float:
+    def free(self, books: Books, weight: int, now: float) -> float:
         """When so much may be in flight."""
+        log = books.sent.setdefault(self.seconds, [])
         while log and self._ends(log[0][0]) <= now + _TINY:
             log.pop(0)
-        until, excess = 0.0, sum(weight for _, weight in log) + weight - self._count
+        until, excess = 0.0, sum(weight for _, weight in log) + weight - self.quota
         for at, noted in log:
             if excess <= 0:
                 break
             until, excess = self._ends(at), excess - noted
         return until if excess <= 0 else self._ends(now)
 
-    def note(self, log: list[tuple[float, int]], weight: int, now: float) -> None:
-        grain = self._seconds / _GRAINS
+    def note(self, books: Books, weight: int, now: float) -> None:
+        log, grain = books.sent.setdefault(self.seconds, []), self.seconds / _GRAINS
         if log and log[-1][0] // grain == now // grain:
             weight += log.pop()[1]
         log.append((now, weight))
 
     def _ends(self, at: float) -> float:
         """When a request sent at `at` counts no more."""
-        if not self._fixed:
-            return at + self._seconds
-        return (at // self._seconds + 1) * self._seconds + self._guard
+        if not self.fixed:
+            return at + self.seconds
+        guard = min(1.0, self.seconds * 0.02)  # the server's clock is not quite ours
+        return (at // self.seconds + 1) * self.seconds + guard
 
 
 def _is_block(page: Page, verdict: Verdict) -> bool:
@@ -353,11 +322,12 @@ def _is_block(page: Page, verdict: Verdict) -> bool:
     return is_web_page(page) or (page.status in _BLOCKING and page.body.lstrip()[:1] not in (b"{", b"["))
 
 
-def _parsed(quota: str) -> tuple[int, float]:
-    """The count and the seconds of a quota. Raises ValueError for a text that is none."""
+@lru_cache(maxsize=256)
+def _window(quota: str, *, fixed: bool) -> _Window:
+    """What a quota says. Raises ValueError for a text that is none."""
     if not (found := _QUOTA.fullmatch(quota)):
         raise ValueError(f"the quota {quota} is not written as it must be, for example 5000/h or 100/15min")
-    return int(found[1]), int(found[2] or 1) * _UNITS[found[3]]
+    return _Window(int(found[1]), duration(f"{found[2] or 1}{found[3]}").total_seconds(), fixed)
 
 
 @lru_cache(maxsize=256)

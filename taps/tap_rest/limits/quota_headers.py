@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+
+from tap_rest.language.replication import moment
 
 Headers = Mapping[str, str]
 Family = Literal["auto", "x-ratelimit", "ratelimit", "zendesk", "strava", "meta", "none"]
@@ -66,19 +68,17 @@ def backoff(headers: Headers, *, now: float) -> float | None:
     return max((s for name in ("backoff", "x-backoff") if (s := _asked(headers, name, now)) is not None), default=None)
 
 
-def seconds_until(text: str, *, now: float) -> float | None:
-    """Seconds, from 0 to LONGEST_WAIT, until a time given as seconds, as epoch in s or ms, as ISO 8601 or HTTP date."""
-    number = _number(text)
-    if number is not None:
-        if number > 1e11:
-            number /= 1000.0
-        return bounded(number - now if number > 1e9 else number)
-    try:
-        moment = datetime.fromisoformat(text.strip())
-    except ValueError:
-        at = http_date(text)
-        return None if at is None else bounded(at - now)
-    return bounded((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)
+def seconds_until(text: str, *, now: float, unit: float = 1.0) -> float | None:
+    """Seconds, from 0 to LONGEST_WAIT, until a time given as seconds, as epoch in s or ms, as ISO 8601 or HTTP date.
+
+    A number that is too small for an epoch counts `unit` seconds each.
+    """
+    if (number := _number(text)) is not None:
+        number /= 1000.0 if number > 1e11 else 1.0
+        return bounded(number - now if number > 1e9 else number * unit)
+    time = moment(text)
+    until = http_date(text) if time is None else time.timestamp()
+    return None if until is None else bounded(until - now)
 
 
 def http_date(text: str) -> float | None:
