@@ -13,7 +13,7 @@ import click
 from daykeep.terminal import say
 from target_archive.errors import ArchiveError
 
-_VERBS = ("run", "authorize", "status", "show", "gaps", "verify", "completion")
+_VERBS = ("run", "authorize", "status", "show", "gaps", "schema", "verify", "completion")
 
 
 class Verbs(click.Group):
@@ -60,8 +60,9 @@ class Verbs(click.Group):
 def main() -> None:
     """Run Singer taps into an archive, and see what it holds.
 
-    Exit status: 0 well, 1 an error, 2 wrong usage or settings, 3 a part of the streams failed, 11 the archive is being
-    written by another process, 75 the API asked to come back later, 130 or 143 interrupted.
+    Exit status: 0 well, 1 an error, 2 wrong usage or settings, 3 a part of the streams failed, 4 the shape of the
+    data has changed beyond policy, 11 the archive is being written by another process, 75 the API asked to come back
+    later, 130 or 143 interrupted.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without these characters is no reason to fail

@@ -24,7 +24,7 @@ from target_archive.errors import ArchiveError, BadSettings
 from target_archive.log import Log
 from target_archive.settings import parse
 from target_archive.storage import LocalStorage
-from target_archive.target import read_config
+from target_archive.target import DRIFT_STATUS, read_config
 from target_archive.writer import new_run_id, open_writer
 
 _TAP_STATUSES: dict[int, Status] = {3: "partial", 75: "postponed", 130: "interrupted", 143: "interrupted"}
@@ -42,8 +42,9 @@ def run(tap: str, tap_options: tuple[str, ...], source: str | None, root: str | 
     TAP is a name or a path; what follows `--` is given to it. Settings of target-archive are taken from the nearest
     meltano.yml and from TARGET_ARCHIVE_* variables. The run is complete only when tap and target both ended well.
 
-    Exit status: 0 complete, 1 failed, 2 wrong usage or settings, 3 some of the tap's streams failed, 11 the archive is
-    being written by another process, 75 the API asked to come back later, 130 or 143 interrupted.
+    Exit status: 0 complete, 1 failed, 2 wrong usage or settings, 3 some of the tap's streams failed, 4 complete, but
+    the shape of the data has changed beyond policy, 11 the archive is being written by another process, 75 the API
+    asked to come back later, 130 or 143 interrupted.
     """
     if any(option.split("=")[0] in {"--state", "-s"} for option in tap_options):
         raise BadSettings("`--state` is not yours to give", hint="the archive holds the STATE; --full leaves it out")
@@ -90,14 +91,17 @@ def verdict(outcome: Outcome) -> tuple[Status, int, str]:
     error = "; ".join(map(str, outcome.failed))
     if outcome.asked_to_stop:
         return "interrupted", 128 + outcome.asked_to_stop, str(target) if target.status else ""
-    if target.status and outcome.target_first:  # what the tap said then is only that nobody was listening
+    drift = target.status == DRIFT_STATUS  # which it knows at the end of its input only
+    if target.status and outcome.target_first and not drift:  # what the tap said then is only that nobody was listening
         return "failed", max(target.status, 1), str(target)
     if tap.status and tap.status not in _TAP_STATUSES:
         return "failed", 1, error
-    if target.status:
+    if target.status and not drift:
         return "failed", max(target.status, 1), error
     if tap.status:
         return _TAP_STATUSES[tap.status], tap.status, error
+    if drift:
+        return "drift", DRIFT_STATUS, str(target)
     return "complete", 0, ""
 
 

@@ -13,7 +13,7 @@ from daykeep.terminal import Counts
 from target_archive import layout
 from target_archive.storage import LocalStorage
 
-Status = Literal["complete", "partial", "failed", "interrupted", "postponed"]
+Status = Literal["complete", "partial", "failed", "interrupted", "postponed", "drift"]
 
 _SECRET = re.compile(r"(?i)token|secret|passw|key|auth|credential")
 _USER_IN_URL = re.compile(r"(?<=://)[^/@\s]*@")

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
@@ -19,8 +20,9 @@ import msgspec
 from target_archive import layout
 from target_archive.commit import StreamFacts
 from target_archive.dedupe import CopiesReadAgain, Dedupe, LatestVersion
+from target_archive.drift import Watch, changes_of_schema, load_sample
 from target_archive.errors import BadInput, CorruptArchive
-from target_archive.log import StreamDay
+from target_archive.log import Noted, StreamDay
 from target_archive.messages import Message, decode, decode_odd, json_object
 from target_archive.settings import Settings
 from target_archive.sink import Sink, facts_of
@@ -28,6 +30,8 @@ from target_archive.writer import Writer
 
 PUBLISH_BYTES = 256 << 20
 PUBLISH_SECONDS = 300.0
+RECOUNTED_DAYS = 3
+"""Where the sample of a stream is lost, it is taken again from so many of its last days."""
 
 logger = logging.getLogger("target-archive")
 
@@ -64,6 +68,7 @@ class Archiver:
         self._dropped = 0
         self._published_at = clock()
         self._start = Start(writer)
+        self._told_changes = len(writer.log.changes)
 
     # What a run has taken so far ------------------------------------------------------------------------------------
 
@@ -143,6 +148,7 @@ class Archiver:
                 "a SCHEMA message without a stream name or `properties`", where=message.stream, hint="mend the tap"
             )
         bookmarks = message.bookmark_properties or []
+        before = self._writer.facts(message.stream)
         facts = self._writer.declare(
             message.stream,
             facts_of(
@@ -153,7 +159,9 @@ class Archiver:
                 timezone=self._settings.timezone,
             ),
         )
-        previous = self.sinks.get(message.stream)
+        lines, previous = self._writer.lines[message.stream], self.sinks.get(message.stream)
+        if before:
+            lines.note_of_schema(changes_of_schema(before, facts))
         if previous and previous.facts == facts:
             return
         dedupe = (
@@ -161,9 +169,21 @@ class Archiver:
             if previous and previous.facts.key_properties == facts.key_properties
             else self._start.dedupe(message.stream, facts, in_mid_run=previous is not None)
         )
-        self.sinks[message.stream] = Sink(
-            facts, self._writer.lines[message.stream], dedupe, self._today, previous=previous
+        watch = previous.watch if previous else self._watch(message.stream)
+        self.sinks[message.stream] = Sink(facts, lines, dedupe, watch, self._today, previous=previous)
+
+    def _watch(self, stream: str) -> Watch:
+        """What knows the shape of the stream's records, and how often each field was there."""
+        log = self._writer.log
+        watch = Watch(
+            log.shapes.get(stream),
+            load_sample(self._writer.read_sample(stream)),
+            gone=log.gone(stream),
         )
+        for day in log.days(stream)[-RECOUNTED_DAYS:] if watch.shape and not watch.sample else ():
+            with suppress(CorruptArchive):  # publishing tells it
+                watch.recount(day, log.read_day(stream, day))
+        return watch
 
     def _take_state(self, value: bytes) -> None:
         if not json_object(msgspec.Raw(value)):
@@ -214,6 +234,20 @@ class Archiver:
         self._commit_to_state()
         self._commit_all()
         self._publish()
+        self._writer.write_samples({name: sink.watch.sample for name, sink in self.sinks.items() if sink.watch.counted})
+
+    @property
+    def beyond_policy(self) -> list[Noted]:
+        """Changes that no one has acknowledged, and that the policy says a run must not end well with."""
+        changes = self._writer.log.changes
+        return [
+            one for one in changes if not one.acknowledged and self._settings.policy_of(one.change.severity) == "fail"
+        ]
+
+    def news_of_drift(self) -> list[Noted]:
+        """The changes committed since this was last asked, that are to be told."""
+        news, self._told_changes = self._writer.log.changes[self._told_changes :], len(self._writer.log.changes)
+        return [one for one in news if self._settings.policy_of(one.change.severity) != "note"]
 
     def _is_due(self) -> bool:
         size, count = (now - then for now, then in zip(self._sizes(), self._committed, strict=True))

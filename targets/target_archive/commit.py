@@ -7,13 +7,16 @@ so the log is a chain: nothing in it can be changed, left out or reordered unsee
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from target_archive.errors import CorruptArchive, FormatError
+from target_archive.shape import Shape
 
 FORMAT = 1
+
+Severity = Literal["info", "warn", "breaking"]
 
 
 class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,11 +58,35 @@ class StreamFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     dedupe: str = "none"
 
 
+class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A change in the shape of a stream's records, or in its SCHEMA; FORMAT.md has the kinds.
+
+    `before` and `after` are types, or names of fields where it is about keys. `day` and `line`, counted from 1, are of
+    the record that showed it first; of a field that is gone, `day` is the last that had it.
+    """
+
+    kind: str
+    path: str
+    severity: Severity
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    day: str = ""
+    line: int = 0
+
+
+class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a commit's records of one stream add to what was known: the new part of their shape, and the changes."""
+
+    shape: Shape | None = None
+    changes: tuple[Change, ...] = ()
+
+
 class Commit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One record of the log.
 
     A `data` commit names the segments of its pack, and the STATE that they cover, where one was received. A `publish`
     commit names the day files that were brought up to date from packs. `streams` holds facts that are new or changed.
+    An `acknowledge` commit names streams whose changes so far a person has seen.
     """
 
     format: int
@@ -74,6 +101,8 @@ class Commit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     state: msgspec.Raw = msgspec.Raw(b"null")
     files: tuple[DayFile, ...] = ()
     dropped: int = 0
+    drift: dict[str, Drift] = {}
+    acknowledged: tuple[str, ...] = ()
 
 
 _decoder = msgspec.json.Decoder(Commit)

@@ -36,6 +36,14 @@ def pack(source: str, seq: int) -> str:
     return meta(source, "packs", f"{seq:08d}.pack")
 
 
+def samples(source: str) -> str:
+    return meta(source, "drift")
+
+
+def sample(source: str, folder: str) -> str:
+    return meta(source, "drift", f"{folder}.json")
+
+
 def stream_folder(source: str, folder: str) -> str:
     return meta(source, "dead_letters") if folder == DEAD_LETTERS else f"{source}/{folder}"
 

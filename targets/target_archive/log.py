@@ -9,8 +9,9 @@ import msgspec
 
 from target_archive import commit as records
 from target_archive import dayfile, layout
-from target_archive.commit import Commit, DayFile, Segment, StreamFacts
+from target_archive.commit import Change, Commit, DayFile, Segment, StreamFacts
 from target_archive.errors import CorruptArchive
+from target_archive.shape import Shape, merge
 from target_archive.storage import LocalStorage
 
 StreamDay = tuple[str, str]
@@ -24,6 +25,17 @@ class Claim(msgspec.Struct, frozen=True):
     start: str | None = msgspec.field(name="from", default=None)
     end: str | None = msgspec.field(name="to", default=None)
     evidence: dict[str, Any] = {}
+
+
+class Noted(msgspec.Struct, frozen=True):
+    """A change, and the commit that tells it; `acknowledged` by a person."""
+
+    stream: str
+    change: Change
+    seq: int
+    at: str
+    run: str
+    acknowledged: bool = False
 
 
 class _State(msgspec.Struct):
@@ -40,6 +52,8 @@ class Log:
         files: The published files of each (stream, day), by part.
         pending: The segments of each (stream, day) that no published file holds yet, with their commit's number.
         claims: What the taps said about completeness, per stream, oldest first.
+        shapes: What the records of each stream have shown so far.
+        changes: Every change in shape or SCHEMA, oldest first.
         last_run: Run id and time of the last commit.
     """
 
@@ -51,6 +65,8 @@ class Log:
         self.files: dict[StreamDay, list[DayFile]] = {}
         self.pending: dict[StreamDay, list[tuple[int, Segment]]] = {}
         self.claims: dict[str, dict[str, Claim]] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.changes: list[Noted] = []
         self.last_run, self.last_at = "", ""
         self.last_publish: Commit | None = None
         self.pack_digests: dict[int, str] = {}
@@ -87,6 +103,7 @@ class Log:
         for segment in commit.segments:
             key = segment.stream, segment.day
             self.pending.setdefault(key, []).append((commit.seq, segment))
+        self._apply_drift(commit)
         if bytes(commit.state) != b"null":
             self.state = commit.state
             for stream, claims in msgspec.json.decode(commit.state, type=_State).claims.items():
@@ -98,6 +115,18 @@ class Log:
         for file in commit.files:
             self._publish(file)
 
+    def _apply_drift(self, commit: Commit) -> None:
+        for stream, drift in commit.drift.items():
+            if drift.shape is not None:
+                known = self.shapes.get(stream)
+                self.shapes[stream] = drift.shape if known is None else merge(known, drift.shape)
+            self.changes += [Noted(stream, change, commit.seq, commit.at, commit.run) for change in drift.changes]
+        if commit.acknowledged:
+            self.changes = [
+                msgspec.structs.replace(one, acknowledged=True) if one.stream in commit.acknowledged else one
+                for one in self.changes
+            ]
+
     def _publish(self, file: DayFile) -> None:
         key = file.stream, file.day
         parts = [other for other in self.files.get(key, []) if other.part != file.part]
@@ -107,6 +136,16 @@ class Log:
             self.pending[key] = left
         else:
             self.pending.pop(key, None)
+
+    def gone(self, stream: str) -> set[str]:
+        """Paths of the fields that were told to be gone and have not returned."""
+        gone: set[str] = set()
+        for change in (one.change for one in self.changes if one.stream == stream):
+            if change.kind == "gone":
+                gone.add(change.path)
+            elif change.kind == "returned":
+                gone.discard(change.path)
+        return gone
 
     def path(self, file: DayFile) -> str:
         return f"{self.folder(file.stream)}/{file.name}"

@@ -12,8 +12,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from msgspec import Meta
 
+from target_archive.commit import Severity
 from target_archive.errors import BadSettings
 
+Policy = Literal["note", "warn", "fail"]
 Positive = Annotated[int, Meta(gt=0)]
 
 
@@ -40,6 +42,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     timezone: Annotated[str, Meta(description="Time zone (IANA name) in which days are counted")] = ""
 
+    on_drift: Annotated[
+        dict[Severity, Policy] | Policy,
+        Meta(
+            description="What follows a change in the shape of data, one policy or {info, warn, breaking: policy}:"
+            " `note` keeps it in the archive, `warn` tells it too, `fail` ends with status 4 until it is acknowledged"
+        ),
+    ] = {}
+
+    def policy_of(self, severity: Severity) -> Policy:
+        if isinstance(self.on_drift, str):
+            return self.on_drift
+        return self.on_drift.get(severity, "note" if severity == "info" else "warn")
+
     def day_field_of(self, stream: str) -> str:
         if isinstance(self.day_field, str):
             return self.day_field
@@ -57,13 +72,15 @@ def parse(config: Mapping[str, Any]) -> Settings:
             )
     given = {name: value for name, value in config.items() if value is not None}
     try:
-        field = given.get("day_field")
-        if isinstance(field, str) and field.startswith("{"):  # Meltano and the environment know texts alone
-            given["day_field"] = msgspec.json.decode(field)
+        name = ""
+        for name in ("day_field", "on_drift"):
+            text = given.get(name)
+            if isinstance(text, str) and text.startswith("{"):  # Meltano and the environment know texts alone
+                given[name] = msgspec.json.decode(text)
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.DecodeError as error:
         message, _, place = str(error).partition(" - at `$.")
-        raise BadSettings(f"setting `{place.rstrip('`') or 'day_field'}`: {message}") from None
+        raise BadSettings(f"setting `{place.rstrip('`') or name}`: {message}") from None
     if settings.timezone:
         zone(settings.timezone)
     return msgspec.structs.replace(

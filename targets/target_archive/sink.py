@@ -12,7 +12,7 @@ from target_archive import layout
 from target_archive.commit import StreamFacts
 from target_archive.day import day_of
 from target_archive.dedupe import Dedupe, hashable
-from target_archive.fields import field_reader
+from target_archive.drift import UNREADABLE, Watch
 from target_archive.settings import zone
 from target_archive.writer import Lines
 
@@ -56,17 +56,25 @@ class Sink:
     """Where the target puts the records of one stream.
 
     Attributes:
+        watch: What looks at the shape of every record.
         size: Bytes of the lines taken so far.
         received, repeats: Records seen, and how many of them were already archived.
     """
 
     def __init__(
-        self, facts: StreamFacts, lines: Lines, dedupe: Dedupe, today: Callable[[tzinfo], str], *, previous: Sink | None
+        self,
+        facts: StreamFacts,
+        lines: Lines,
+        dedupe: Dedupe,
+        watch: Watch,
+        today: Callable[[tzinfo], str],
+        *,
+        previous: Sink | None,
     ) -> None:
-        self.facts, self.dedupe = facts, dedupe
+        self.facts, self.dedupe, self.watch = facts, dedupe, watch
         self._lines = lines
         self._zone = UTC if facts.timezone == "UTC" else zone(facts.timezone)
-        self._read = field_reader([*([facts.day_field] if facts.day_field else []), *facts.key_properties])
+        watch.expect(facts.schema, [*([facts.day_field] if facts.day_field else []), *facts.key_properties])
         self._read_on = "" if facts.day_field else today(self._zone)
         self.size, self.received, self.repeats = 0, 0, 0
         if previous:
@@ -74,16 +82,21 @@ class Sink:
 
     def write(self, records: list[msgspec.Raw]) -> None:
         """Take records in the order in which they came. This loop is where an archive's CPU goes."""
-        read, read_on, where, is_repeat = self._read, self._read_on, self._zone, self.dedupe.is_repeat
+        watch, lines, read = self.watch, self._lines, self.watch.read
+        read_on, where, is_repeat, start = self._read_on, self._zone, self.dedupe.is_repeat, len(self._lines.lines)
         add_day, add_line = self._lines.days.append, self._lines.lines.append
         no_fields = (None,) * (len(self.facts.key_properties) + (not read_on))
         size = repeats = 0
-        for record in records:
-            line = bytes(record)
+        for number, record in enumerate(records, self.received):
+            line, fits = bytes(record), True
             try:
                 key = read(line)
-            except (msgspec.DecodeError, RecursionError):
-                key = no_fields  # it is not an object, or too deep to look into; it is kept all the same
+            except UNREADABLE:
+                fits = False
+                try:
+                    key = watch.read_fields(line)
+                except UNREADABLE:
+                    key = no_fields  # it is not an object, or too deep to look into; it is kept all the same
             if read_on:
                 day = read_on
             else:
@@ -99,6 +112,10 @@ class Sink:
                 add_day(day)
                 add_line(line)
                 size += len(line)
+            if not fits:
+                lines.note(watch.learn(line, number), in_last=not repeat)
+                read = watch.read
+        lines.note(watch.count(lines.days, lines.lines, start))
         self.received += len(records)
         self.repeats += repeats
         self.size += size

@@ -24,6 +24,7 @@ from typing import Any
 import click
 
 from target_archive.archiver import Archiver
+from target_archive.drift import in_words
 from target_archive.errors import ArchiveError, BadInput, BadSettings, StorageFailed
 from target_archive.messages import LineReader
 from target_archive.progress import Progress
@@ -32,7 +33,9 @@ from target_archive.storage import LocalStorage
 from target_archive.writer import new_run_id, open_writer
 
 ENVIRONMENT_PREFIX = "TARGET_ARCHIVE_"
+DRIFT_STATUS = 4
 _DRAIN_SECONDS = 5.0
+_CHANGES_TOLD = 20
 
 logger = logging.getLogger("target-archive")
 
@@ -42,7 +45,7 @@ def archive(settings: Settings, input_descriptor: int, output_descriptor: int) -
     run = os.environ.get("DAYKEEP_RUN_ID") or new_run_id()
     writing = open_writer(LocalStorage(settings.root), settings.source, run=run, compression=settings.compression)
     with _stopping() as stop, writing as writer:
-        archiver = Archiver(writer, settings, lambda state: _tell(output_descriptor, state))
+        archiver, told = Archiver(writer, settings, lambda state: _tell(output_descriptor, state)), 0
         progress = Progress(archiver)
         reader = LineReader(input_descriptor, stop.wakeup)
         try:
@@ -53,11 +56,15 @@ def archive(settings: Settings, input_descriptor: int, output_descriptor: int) -
                     break
                 archiver.take(lines)
                 archiver.commit_if_due()
+                told = _tell_drift(archiver, told)
                 progress.show_if_due()
         except BadInput:
             archiver.finish()
             raise
         archiver.finish()
+        told = _tell_drift(archiver, told)
+        if told > _CHANGES_TOLD:
+            logger.warning("further changes: %s; `daykeep schema log` has all", f"{told - _CHANGES_TOLD:,}")
         progress.show()
         for problem in writer.problems:
             logger.error("%s", problem)
@@ -66,7 +73,23 @@ def archive(settings: Settings, input_descriptor: int, output_descriptor: int) -
             logger.error("%s%s; kept in %s/_meta/dead_letters", problem, often, settings.source)
         if stop.signal:
             return 128 + stop.signal
-        return 1 if archiver.problems or writer.problems else 0
+        if archiver.problems or writer.problems:
+            return 1
+        if beyond := len(archiver.beyond_policy):
+            logger.error(
+                "changes beyond policy: %s; all is archived; see `daykeep schema log`, then `ack`", f"{beyond:,}"
+            )
+            return DRIFT_STATUS
+        return 0
+
+
+def _tell_drift(archiver: Archiver, told: int) -> int:
+    """Log the changes that were just committed, but not without end; `told` counts those before."""
+    for noted in archiver.news_of_drift():
+        told += 1
+        if told <= _CHANGES_TOLD:
+            logger.warning("%s (%s): %s", noted.stream, noted.change.severity, in_words(noted.change))
+    return told
 
 
 def read_config(sources: tuple[str, ...]) -> dict[str, Any]:
@@ -155,7 +178,8 @@ def main(config: tuple[str, ...], input_file: Any, *, about: bool, about_format:
     """Archive a Singer tap's records, raw, in a file per stream and day.
 
     A STATE is printed when everything before it is durable. Exit status: 0 complete, 1 error or something kept as a
-    dead letter, 2 wrong settings, 11 the archive is being written by another process, 130 or 143 interrupted.
+    dead letter, 2 wrong settings, 4 all is archived but its shape has changed beyond policy, 11 the archive is being
+    written by another process, 130 or 143 interrupted.
     """
     if about:
         from target_archive.sdk import TargetArchive  # noqa: PLC0415 - seldom needed and slow to load

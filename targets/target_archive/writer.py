@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import msgspec
 
 from target_archive import commit as records
 from target_archive import dayfile, layout
-from target_archive.commit import Commit, DayFile, Segment, StreamFacts
+from target_archive.commit import Change, Commit, DayFile, Drift, Segment, StreamFacts
 from target_archive.errors import ArchiveLocked, CorruptArchive, FormatError
 from target_archive.log import Log, StreamDay
+from target_archive.shape import Shape, merge
 from target_archive.storage import LocalStorage
 
 PART_SIZE = 64 << 20
@@ -36,6 +39,37 @@ class Lines:
         self.days: list[str] = []
         self.lines: list[bytes] = []
         self.cut = 0
+        self._noted: list[tuple[int, Drift]] = []
+
+    def note(self, drift: Drift, *, in_last: bool = False) -> None:
+        """Drift that goes into the commit of the lines so far; `in_last`: it was first seen in the last of them."""
+        if drift != Drift():
+            changes = drift.changes
+            if in_last:
+                changes = tuple(msgspec.structs.replace(one, line=len(self.lines)) for one in changes)
+            self._noted.append((len(self.lines), Drift(drift.shape, changes)))
+
+    def note_of_schema(self, changes: Sequence[Change]) -> None:
+        """Changes that go into the next commit, as the SCHEMA does that shows them."""
+        if changes:
+            self._noted.append((0, Drift(None, tuple(changes))))
+
+    def drift(self, count: int, held: Callable[[str], int]) -> Drift:
+        """What was noted of the first `count` lines; `held` is how many lines of a day stand before them."""
+        shape: Shape | None = None
+        changes: list[Change] = []
+        for after, drift in self._noted:
+            if after <= count:
+                if drift.shape is not None:
+                    shape = drift.shape if shape is None else merge(shape, drift.shape)
+                changes += [self._located(change, held) for change in drift.changes]
+        return Drift(shape, tuple(changes))
+
+    def _located(self, change: Change, held: Callable[[str], int]) -> Change:
+        if not change.line:
+            return change
+        day = self.days[change.line - 1]
+        return msgspec.structs.replace(change, day=day, line=held(day) + self.days[: change.line].count(day))
 
     def take(self, count: int) -> dict[str, list[bytes]]:
         by_day: dict[str, list[bytes]] = defaultdict(list)
@@ -46,6 +80,12 @@ class Lines:
     def forget(self, count: int) -> None:
         del self.days[:count], self.lines[:count]
         self.cut = max(0, self.cut - count)
+        self._noted = [(after - count, _moved(drift, count)) for after, drift in self._noted if after > count]
+
+
+def _moved(drift: Drift, count: int) -> Drift:
+    changes = (msgspec.structs.replace(one, line=max(0, one.line - count)) for one in drift.changes)
+    return Drift(drift.shape, tuple(changes))
 
 
 class Writer:
@@ -81,6 +121,34 @@ class Writer:
             self._new_facts[stream] = facts
         return facts
 
+    def facts(self, stream: str) -> StreamFacts | None:
+        """What is known of a stream, its last SCHEMA included."""
+        return self._new_facts.get(stream) or self.log.streams.get(stream)
+
+    def acknowledge(self, streams: Sequence[str]) -> None:
+        """Commit that a person has seen every change of these streams so far."""
+        self._append("acknowledge", acknowledged=tuple(streams))
+
+    def read_sample(self, stream: str) -> bytes:
+        """What `write_samples` has kept; empty where there is nothing."""
+        return self._storage.read(layout.sample(self._source, self._folder_name(stream))) or b""
+
+    def write_samples(self, samples: Mapping[str, Mapping[str, msgspec.Struct]]) -> None:
+        """Keep what was counted of each stream's records. It can be counted again, so no commit names it."""
+        if not samples:
+            return
+        folder = layout.samples(self._source)
+        self._storage.make_folder(folder)
+        for stream, sample in samples.items():
+            path = layout.sample(self._source, self._folder_name(stream))
+            self._storage.write(f"{path}.tmp", msgspec.json.encode(sample) + b"\n")
+            self._storage.rename(f"{path}.tmp", path)
+        self._storage.sync(folder)
+
+    def _folder_name(self, stream: str) -> str:
+        facts = self.facts(stream)
+        return facts.folder if facts else layout.safe_name(stream)
+
     def mark_state(self) -> None:
         """A STATE has come: it covers every line up to here."""
         for lines in self.lines.values():
@@ -92,11 +160,7 @@ class Writer:
         When this returns, the STATE may be told. When it raises, nothing may be assumed and the process must end.
         """
         seq = self.log.seq + 1
-        counts = {
-            stream: len(lines.lines) if state is None else lines.cut
-            for stream, lines in self.lines.items()
-            if lines.lines
-        }
+        counts = {stream: len(lines.lines) if state is None else lines.cut for stream, lines in self.lines.items()}
         segments, members, offset = [], [], 0
         for stream, count in sorted(counts.items()):
             for day, lines in sorted(self.lines[stream].take(count).items()):
@@ -104,26 +168,25 @@ class Writer:
                 members.append(member)
                 segments.append(Segment(stream, day, offset, len(member), len(lines), records.digest(member)))
                 offset += len(member)
-        if not segments and state is None and not self._new_facts:
+        drift = {
+            stream: self.lines[stream].drift(count, partial(self.log.lines_of, stream))
+            for stream, count in counts.items()
+        }
+        drift = {stream: noted for stream, noted in drift.items() if noted != Drift()}
+        if not segments and state is None and not self._new_facts and not drift:
             return 0
         pack = b"".join(members)
         if pack:
             self._storage.write(layout.pack(self._source, seq), pack)
             self._storage.sync(layout.packs(self._source))
         self._append(
-            Commit(
-                format=records.FORMAT,
-                seq=seq,
-                kind="data",
-                at=self._timestamp(),
-                run=self._run,
-                prev=self.log.prev,
-                streams=dict(self._new_facts),
-                pack_sha256=records.digest(pack) if pack else "",
-                segments=tuple(segments),
-                state=msgspec.Raw(state or b"null"),
-                dropped=dropped,
-            )
+            "data",
+            streams=dict(self._new_facts),
+            pack_sha256=records.digest(pack) if pack else "",
+            segments=tuple(segments),
+            state=msgspec.Raw(state or b"null"),
+            dropped=dropped,
+            drift=drift,
         )
         self._new_facts.clear()
         for stream, count in counts.items():
@@ -144,17 +207,7 @@ class Writer:
             return
         for folder in {self.log.folder(file.stream) for file in files}:
             self._storage.sync(folder)
-        self._append(
-            Commit(
-                format=records.FORMAT,
-                seq=seq,
-                kind="publish",
-                at=self._timestamp(),
-                run=self._run,
-                prev=self.log.prev,
-                files=tuple(files),
-            )
-        )
+        self._append("publish", files=tuple(files))
         self._put_in_place(files, seq)
         self._remove_used_packs()
 
@@ -195,9 +248,18 @@ class Writer:
             through=pending[-1][0],
         )
 
-    def _append(self, commit: Commit) -> None:
+    def _append(self, kind: str, **fields: Any) -> None:
         """Write the record and link it under its number: the commit point."""
         folder = layout.commits(self._source)
+        commit = Commit(
+            format=records.FORMAT,
+            seq=self.log.seq + 1,
+            kind=kind,
+            at=self._timestamp(),
+            run=self._run,
+            prev=self.log.prev,
+            **fields,
+        )
         temporary = f"{folder}/{layout.temporary('record', commit.seq)}"
         data, checksum = records.encode(commit)
         self._storage.write(temporary, data)
