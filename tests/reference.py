@@ -112,7 +112,10 @@ class Reference:
         yield f"\n## `{part.key}`\n"
         common: list[str] = SHARED if part.key == "streams" else []
         if "" not in part.kinds:
-            yield f"`type` is one of {', '.join(f'[`{kind}`](#{slug(part.key, kind)})' for kind in part.kinds)}."
+            yield "| type | |\n|---|---|"
+            for kind, name in part.kinds.items():
+                first, _, _ = self._defs[name]["description"].partition(". ")
+                yield f"| [`{kind}`](#{slug(part.key, kind)}) | {first.rstrip('.')} |"
             first, *others = (self._options(name) for name in part.kinds.values())
             if common := [key for key in first if all(other.get(key) == first[key] for other in others)]:
                 yield "\nEach of them takes:\n"
