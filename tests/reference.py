@@ -112,7 +112,7 @@ class Reference:
         yield f"\n## `{part.key}`\n"
         common: list[str] = SHARED if part.key == "streams" else []
         if "" not in part.kinds:
-            yield "| type | |\n|---|---|"
+            yield "| `type` | |\n|---|---|"
             for kind, name in part.kinds.items():
                 first, _, _ = self._defs[name]["description"].partition(". ")
                 yield f"| [`{kind}`](#{slug(part.key, kind)}) | {first.rstrip('.')} |"
