@@ -286,3 +286,9 @@ def test_options_that_contradict_are_mistakes() -> None:
         PathRecords(path="a.*", key_as=["x", "y"])
     with pytest.raises(ValueError, match="either declared"):
         TableRecords(columns="a", names=["b"])
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "é☃"])
+def test_a_key_of_any_name_is_read(name: str) -> None:
+    record = json.dumps({name: 7, "b": 1.10}).encode()
+    assert KeyReader([name, "b"]).read([record, b"{}"]) == [(7, Decimal("1.1")), (None, None)]

@@ -24,15 +24,18 @@ class KeyReader:
         self._paths = [tuple(field.split(".")) for field in fields]
         self._roots = list(dict.fromkeys(path[0] for path in self._paths))
         names = {f"f{index}": root for index, root in enumerate(self._roots)}
-        keys = msgspec.defstruct("Keys", [(name, Any, None) for name in names], rename=names)
-        self._page = msgspec.json.Decoder(list[keys], float_hook=Decimal)  # type: ignore[valid-type]
+        self._page: msgspec.json.Decoder[Any] | None = None
+        if not any(char in '"\\' or char < " " for root in self._roots for char in root):  # msgspec has no such names
+            keys = msgspec.defstruct("Keys", [(name, Any, None) for name in names], rename=names)
+            self._page = msgspec.json.Decoder(list[keys], float_hook=Decimal)  # type: ignore[valid-type]
 
     def read(self, records: Sequence[bytes]) -> list[tuple[Any, ...]]:
         """One tuple for each record, one value for each field, in order."""
         try:
-            found = [msgspec.structs.astuple(keys) for keys in self._page.decode(b"[" + b",".join(records) + b"]")]
+            page = self._page.decode(b"[" + b",".join(records) + b"]") if self._page else None
         except REFUSED:
-            found = [self._slowly(record) for record in records]
+            page = None
+        found = [self._slowly(one) for one in records] if page is None else list(map(msgspec.structs.astuple, page))
         if len(self._roots) == len(self._paths) == sum(map(len, self._paths)):
             return found
         where = [(self._roots.index(path[0]), path[1:]) for path in self._paths]
