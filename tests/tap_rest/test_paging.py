@@ -99,6 +99,22 @@ def test_rows_that_never_stop_moving_leave_the_unit_unproved(tmp_path: Path) -> 
     assert (result.claim("rows")["status"], result.claim("rows")["evidence"]["reason"]) == ("partial", "rows_moved")
 
 
+@pytest.mark.case("C13")
+@pytest.mark.parametrize("gone", [0, 20])
+def test_rows_that_moved_while_nobody_read_are_noticed_by_the_run_that_goes_on(tmp_path: Path, gone: int) -> None:
+    moving = Moving({})
+    with json_api(moving) as server:
+        first = run(tmp_path, server, offset(", overlap: 3"))
+        del moving.rows[:gone]
+        again = run(tmp_path, server, offset(", overlap: 3"), state=first.states[4])
+    assert again.error is None
+    written = [message for message in first.messages if message["type"] == "RECORD"][:38]
+    seen = {message["record"]["id"] for message in written} | set(ids(again))
+    assert seen == set(range(100)), "those that are left were all read"
+    assert (gone in ids(again)) == bool(gone), "it is read from its start only where rows have moved"
+    assert gone or ids(again) == list(range(38, 100))
+
+
 @pytest.mark.case("C12")
 def test_a_total_that_changes_while_it_is_read_is_told(tmp_path: Path) -> None:
     with json_api(Moving({3: remove_first})) as server:

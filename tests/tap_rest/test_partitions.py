@@ -484,3 +484,30 @@ def test_a_parent_that_arrives_late_within_the_lookback_has_its_children_read(tm
         server_side.times["org/b", 9] = "2024-05-02T12:00:00Z"
         again = run(tmp_path, server, declaration, state=result.states[-1])
     assert reviews(("org/b", 9))[0] in ids(again, "reviews")
+
+
+@pytest.mark.parametrize("again", ["304", "token"])
+def test_a_parent_that_only_says_what_has_changed_keeps_all_its_children(tmp_path: Path, again: str) -> None:
+    """Neither a 304 nor what a sync token brings is the list of all parents."""
+    part = {
+        "304": "    conditional: true\n",
+        "token": "    paginator: {type: sync_token, path: next, param: page, token_path: sync, token_param: since}\n",
+    }[again]
+    declaration = REPOS.replace("    records: $\n", f"    records: items\n{part}", 1)
+    tagged = json.dumps({"items": api("/repos", {}), "sync": "s1"}).encode()
+
+    def changes(path: str, params: dict[str, str]) -> Any:
+        if path != "/repos":
+            return api(path, params)
+        asked = server.seen[-1].lower()
+        if 'if-none-match: "v1"' in asked:
+            return response(b"", status="304 Not Modified", headers=['ETag: "v1"'])
+        return {"items": [], "sync": "s2"} if "since" in params else response(tagged, headers=['ETag: "v1"'])
+
+    with json_api(changes) as server:
+        first = run(tmp_path, server, declaration)
+        second = run(tmp_path, server, declaration, state=first.states[-1])
+    assert (first.error, second.error) == (None, None)
+    assert second.records("repos") == []
+    assert ids(second) == [f"{name}-6" for name in NAMES]
+    assert second.states[-1]["bookmarks"]["issues"] == first.states[-1]["bookmarks"]["issues"]

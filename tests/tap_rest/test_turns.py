@@ -258,3 +258,39 @@ def test_an_end_in_a_template_is_the_time_of_the_run(tmp_path: Path) -> None:
         result = run(tmp_path, server, declaration)
         assert server.seen[0].endswith('{"from":"1798761600000","to":"1800000000"}')
         assert result.claim("rows")["to"] == "2027-01-15T08:00:00Z"
+
+
+def test_each_window_may_be_read_again_as_often_as_any_other(tmp_path: Path) -> None:
+    """Every window lacks a row when it is asked for first."""
+    short: set[str] = set()
+
+    def once(path: str, params: dict[str, str]) -> Any:
+        page = by_time(path, params)
+        if params["since"] not in short:
+            short.add(params["since"])
+            page["items"] = page["items"][:-1]
+        return page
+
+    with json_api(once) as server:
+        result = run(tmp_path, server, declared("window: 1d, start: 2027-01-01", "single_page, total: total"))
+    assert result.error is None
+    assert set(ids(result)) == set(range(200))
+
+
+def test_a_page_in_flight_is_left_when_another_start_is_asked_for(tmp_path: Path) -> None:
+    """The end moves with the clock; the start does not."""
+    declaration = declared("lag: 1h", "cursor, path: next, param: cursor")
+
+    def by_cursor(path: str, params: dict[str, str]) -> Any:
+        rows, start = by_time(path, params)["items"], int(params.get("cursor", 0))
+        return {"items": rows[start : start + 50], "next": str(start + 50) if start + 50 < len(rows) else None}
+
+    with json_api(by_cursor) as server:
+        first = run(tmp_path, server, declaration, start_date="2027-01-05")
+        later = FastClock(NOW + 60)
+        same = run(tmp_path, server, declaration, start_date="2027-01-05", state=first.states[0], clock=later)
+        other = run(
+            tmp_path, server, declaration, start_date="2027-01-01", state=first.states[0], clock=FastClock(NOW + 60)
+        )
+    assert ids(same) == list(range(96 + 50, 200))
+    assert ids(other) == list(range(200))

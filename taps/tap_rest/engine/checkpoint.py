@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from tap_rest.engine.evidence import Evidence
@@ -66,6 +68,7 @@ class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True):
         evidence: Of what is written so far.
         seen: The highest replication key value so far.
         before: Signature of the page written last, so that its repetition is noticed.
+        tail: Prints of its last rows, where the next page brings them again.
         errand: How far the unit's job is; its next request follows from that alone, but for pages of the result.
     """
 
@@ -79,6 +82,7 @@ class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     until: str | None = None
     seen: str | int | None = None
     before: str = ""
+    tail: Sequence[str] = ()
     errand: Errand | None = None
 
     @property
@@ -98,7 +102,8 @@ class Unit(msgspec.Struct, frozen=True):
         until: Exclusive; None for as far as there is.
         partition: Which of the stream's.
         bookmark: What the start was made from.
-        floats: The start or the end is only what the clock said; a unit that is resumed keeps those it had.
+        start_floats: The start is only what the clock said; a unit that is resumed keeps the one it had.
+        end_floats: So is the end.
     """
 
     stream: BoundStream
@@ -107,7 +112,8 @@ class Unit(msgspec.Struct, frozen=True):
     until: str | None = None
     partition: Partition = WHOLE
     bookmark: str | int | None = None
-    floats: bool = False
+    start_floats: bool = False
+    end_floats: bool = False
 
     @property
     def request(self) -> Request:

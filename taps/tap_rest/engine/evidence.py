@@ -6,6 +6,7 @@ keyed, so many rows) are checked here, because an API that breaks one would othe
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -123,17 +124,24 @@ class Walk:
         evidence: Of the part that an earlier run has written.
         seen: The highest replication key value of that part.
         before: Signature of its last page.
+        tail: Prints of that page's last rows, where the next page brings them again.
 
     Attributes:
         validators: ETag and Last-Modified of its first answer, and the print of that request.
     """
 
     def __init__(
-        self, stream: BoundStream, evidence: Evidence | None = None, seen: Any = None, before: str = ""
+        self,
+        stream: BoundStream,
+        evidence: Evidence | None = None,
+        seen: Any = None,
+        before: str = "",
+        tail: Sequence[str] = (),
     ) -> None:
         self.evidence = evidence or Evidence()
         self.seen = seen
         self.before = before
+        self.tail = tail
         self.warned: list[str] = []
         self.validators: tuple[str, str, str] | None = None
         self._stream = stream
@@ -150,7 +158,6 @@ class Walk:
         self._lowest: Any = None
         self._ordered = True
         self._signed: tuple[Sequence[bytes], str] = ((), "")
-        self._tail: set[Any] = set()
 
     def repeats(self, records: Sequence[bytes]) -> bool:
         """Whether a page holds the same records as the one before it."""
@@ -181,12 +188,12 @@ class Walk:
         rows: Sequence[Any] = records
         if self._keys and self._reader is not None:
             rows = [row[: len(self._keys)] for row in self._reader.read(records)]
-        names = [repr(row) for row in rows]
-        tail, self._tail = self._tail, set(names[-overlap:])
-        fresh = [record for record, name in zip(records, names, strict=True) if name not in tail]
-        if tail and len(fresh) == len(names):
+        prints = [hashlib.blake2b(repr(row).encode(), digest_size=8).hexdigest() for row in rows]
+        tail, self.tail = self.tail, prints[-overlap:]
+        fresh = [record for record, one in zip(records, prints, strict=True) if one not in tail]
+        if tail and len(fresh) == len(prints):
             return None
-        self.evidence.repeated += len(names) - len(fresh)
+        self.evidence.repeated += len(prints) - len(fresh)
         return fresh
 
     def recent(self, records: Sequence[bytes], start: str | int | None) -> Sequence[bytes]:

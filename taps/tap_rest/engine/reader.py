@@ -5,7 +5,7 @@ Knows nothing of threads and of sending; the engine gives it the answers in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import backoff
 
@@ -57,7 +57,7 @@ class Reader:
         self._stale = 0
         self._too_many = self._moved = False
         self._asked: set[int] = set()
-        self._pages: set[str] = set()
+        self._pages: set[int] = set()
         self._empty = self._known = 0
         self.plan: Iterator[Request] = iter(())
         self.phase: Phase = "page"
@@ -69,7 +69,7 @@ class Reader:
             if token is not None:
                 self.request = self._paginator.resumed(self.request, token)
         else:
-            self.walk = Walk(unit.stream, checkpoint.evidence, checkpoint.seen, checkpoint.before)
+            self.walk = Walk(unit.stream, checkpoint.evidence, checkpoint.seen, checkpoint.before, checkpoint.tail)
             self.request = checkpoint.step.after(unit.asked(checkpoint.errand))
         self.resumed_at = None if checkpoint is None else checkpoint.evidence.pages
         same = validators is not None and validators[2] == self.request.fingerprint()
@@ -115,8 +115,8 @@ class Reader:
         """Raises PaginationLoop where ever new requests bring nothing new."""
         self._empty = 0 if mark else self._empty + 1
         if mark and self.unit.stream.declared.primary_keys:
-            self._known = self._known + 1 if mark in self._pages else 0
-            self._pages.add(mark)
+            self._known = self._known + 1 if hash(mark) in self._pages else 0
+            self._pages.add(hash(mark))
         if self._empty == MOST_EMPTY or self._known == MOST_KNOWN:
             problem = f"{MOST_EMPTY} pages in a row are empty" if self._empty else "the same pages come again and again"
             raise PaginationLoop(problem, where=self.unit.name)
@@ -140,12 +140,13 @@ class Reader:
         walk.turn(total)
         if not answer.page.framed and isinstance(self.unit.stream.declared.format, RowsFormat):
             walk.warn("nothing says where an answer ends, so one that was cut between two lines would look whole")
-        for batch in answer.page.batches():
-            records: Sequence[bytes] = batch
-            if overlap := paginator.overlapping():
-                fresh = walk.overlapped(records, overlap)
-                self._moved = self._moved or fresh is None
-                records = records if fresh is None else fresh
+        batches: Iterable[Sequence[bytes]] = answer.page.batches()
+        if overlap := paginator.overlapping():
+            fresh = walk.overlapped(answer.page.records, overlap)
+            self._moved = fresh is None
+            batches = [answer.page.records if fresh is None else fresh]
+        for batch in batches:
+            records = batch
             if replication is not None and replication.client_side:
                 came, records = len(records), walk.recent(records, self.unit.start)
                 walk.evidence.older += came - len(records)

@@ -162,6 +162,7 @@ class Rounds:
         if checkpoint is not None:
             unit = msgspec.structs.replace(unit, began=checkpoint.began, start=checkpoint.start, until=checkpoint.until)
             log.info("%s: goes on after %s of an earlier run", unit.name, checkpoint.reached)
+        task.readings = 0
         known = self._state.token(unit) if isinstance(paginator, SyncTokenPaginator) else None
         task.reader = reader_of(unit, checkpoint, known, self._state.validators(unit))
         if resume and checkpoint is None:
@@ -250,7 +251,8 @@ class Rounds:
                 self._teller.write(turn.stream, ())
                 self._begin(task)
                 return ""
-            self._parents.feed(task.children, turn, walk.bookmark(unit.began))
+            if not reader.uses_token and end.reason != "not_modified":  # else it is not all records that came
+                self._parents.feed(task.children, turn, walk.bookmark(unit.began))
             return "complete"
         if end.reason == "result_cap" and turn.halved(unit):
             log.info("%s: more rows than the API gives at once: the window is cut in two", unit.name)

@@ -109,7 +109,8 @@ class State:
             self.warnings.append(f"{name}: the page in flight is not one of ours: it starts again")
             return None
         same = checkpoint.version == VERSION and checkpoint.declaration == unit.stream.fingerprint
-        if not same or not (unit.floats or (checkpoint.start, checkpoint.until) == (unit.start, unit.until)):
+        start_same = unit.start_floats or checkpoint.start == unit.start
+        if not (same and start_same and (unit.end_floats or checkpoint.until == unit.until)):
             self.warnings.append(f"{name}: what is asked for has changed: it starts again from its bookmark")
             return None
         if not -timedelta(hours=1) < age <= TOKENS_LIVE:
@@ -131,6 +132,7 @@ class State:
             evidence=walk.evidence,
             seen=walk.seen if isinstance(walk.seen, str | int | None) else str(walk.seen),
             before=walk.before,
+            tail=walk.tail,
             errand=errand,
         )
         place = self._memory(unit.stream).place(unit.partition.id)

@@ -51,7 +51,7 @@ class Turn:
         self.lost: tuple[str, str] | None = None
         self.start: str | None = None
         self._end: str | None = None
-        self._floats = False
+        self._start_floats = self._end_floats = False
         self._size: timedelta | None = None
         if (replication := stream.declared.replication) is not None:
             self._place(replication, bookmark, start_date, end_date)
@@ -68,21 +68,21 @@ class Turn:
             back = duration(replication.lookback)
             self.start = iso(time_of(str(bookmark)) - back) if back else str(bookmark)
         elif start_date is None and replication.start is not None:
-            self._floats = replication.format != "text" and moment(replication.start) is None
-            self.start = iso(now - duration(replication.start)) if self._floats else replication.start
+            self._start_floats = replication.format != "text" and moment(replication.start) is None
+            self.start = iso(now - duration(replication.start)) if self._start_floats else replication.start
         else:
             self.start = start_date
         if replication.retention is not None:
             floor = now - duration(replication.retention)
             if self.start is None or (moment(self.start) or floor) < floor:
                 self.lost = None if bookmark is None else (str(bookmark), iso(floor))
-                self.start, self._floats = iso(floor), True
+                self.start, self._start_floats = iso(floor), True
         self._size = None if replication.window is None else duration(replication.window)
         clock = bool(self._size or duration(replication.lag) or self.stream.declared.paginator.result_cap)
         if self.stream.ends and (end_date is not None or clock or self.stream.needs_end):
             last = now - duration(replication.lag)
             asked = moment(end_date)
-            self._floats = self._floats or asked is None or asked > last
+            self._end_floats = asked is None or asked > last
             end = asked if asked is not None and (asked <= last or not clock) else last
             self._end = end_date if end == asked and end_date else iso(end)
         step = duration(replication.granularity)
@@ -113,7 +113,16 @@ class Turn:
         until = self._end
         if self._size is not None and self._at is not None and until is not None:
             until = iso(min(time_of(self._at) + self._size, time_of(until)))
-        return Unit(self.stream, self.began, self._at, until, self.partition, self.bookmark, self._floats)
+        return Unit(
+            self.stream,
+            self.began,
+            self._at,
+            until,
+            self.partition,
+            self.bookmark,
+            start_floats=self._start_floats and self._at == self.start,
+            end_floats=self._end_floats and until == self._end,
+        )
 
     def completed(self, unit: Unit) -> bool:
         """Whether anything is left after a unit that was read to its end."""
