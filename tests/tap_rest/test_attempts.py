@@ -27,8 +27,6 @@ from tap_rest.engine.evidence import Evidence
 from tap_rest.engine.logs import Masking
 from tap_rest.redaction import Redactor
 
-pytestmark = pytest.mark.usefixtures("clean_process")
-
 FAST = "limits: [{quota: 1000/s}]\n"
 WAYS = """
 limits: [{quota: 1000/s, concurrency: 4}]

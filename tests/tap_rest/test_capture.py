@@ -19,8 +19,6 @@ from tests.tap_rest.test_tap import config, declared, messages, status_of
 from tap_rest.engine.capture import ReplayClock
 from tap_rest.engine.har import LARGEST
 
-pytestmark = pytest.mark.usefixtures("clean_process")
-
 
 def run(capsys: pytest.CaptureFixture[str], *args: str, status: int = 0) -> str:
     capsys.readouterr()

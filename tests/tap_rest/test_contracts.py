@@ -220,7 +220,6 @@ class TestEveryAuth:
         assert secrets_in(key, shown) == []
 
     @pytest.mark.case("X4")
-    @pytest.mark.usefixtures("clean_process")
     def test_shows_no_secret_when_it_is_explained_or_refused(
         self, key: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
     ) -> None:

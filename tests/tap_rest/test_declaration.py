@@ -55,7 +55,6 @@ def test_a_name_that_is_not_packaged_is_not_found() -> None:
         tap_declarations.path("../tap_rest/x")
 
 
-@pytest.mark.usefixtures("clean_process")
 def test_the_committed_schema_is_the_printed_one_and_accepts_the_packaged_declarations(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

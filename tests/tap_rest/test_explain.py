@@ -15,8 +15,6 @@ from tests.tap_rest.test_tap import config, declared, messages, sample_config, s
 
 from tap_sample.server import SampleServer
 
-pytestmark = pytest.mark.usefixtures("clean_process")
-
 AUTHS = {
     "bearer": '{type: bearer, token: "{settings.key}"}',
     "basic": '{type: basic, username: me, password: "{settings.key}"}',

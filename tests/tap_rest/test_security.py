@@ -31,8 +31,6 @@ from tap_rest.language.links import links
 from tap_rest.redaction import Redactor
 from tap_rest.request import Request
 
-pytestmark = pytest.mark.usefixtures("clean_process")
-
 FAST = "limits: [{quota: 100000/s}]\n"
 
 # --- X1, X2, X3: where requests go ------------------------------------------------------------------------------------

@@ -11,8 +11,6 @@ from tests.tap_rest.test_tap import messages, sample_config, status_of
 
 from tap_sample.server import SampleServer
 
-pytestmark = pytest.mark.usefixtures("clean_process")
-
 
 def test_stream_maps_ask_for_the_sdk_lane(sample: SampleServer, capsys: pytest.CaptureFixture[str]) -> None:
     maps = {"airlines": {"carrier": "record['carrier'].lower()", "__filter__": "record['carrier'] != '9E'"}}

@@ -25,8 +25,6 @@ from tap_rest.tap import declared_tap, main
 from tap_sample.faults import Faults
 from tap_sample.server import TOKEN, SampleServer
 
-pytestmark = pytest.mark.usefixtures("clean_process")
-
 
 def declared(folder: Path, url: str, streams: str = CURSOR) -> str:
     file = folder / "api.yaml"

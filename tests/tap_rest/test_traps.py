@@ -21,8 +21,6 @@ from tests.tap_rest.test_tap import config, declared, messages, status_of
 
 from tap_rest.errors import Postponed, TapError
 
-pytestmark = pytest.mark.usefixtures("clean_process")
-
 FAST = "limits: [{quota: 100000/s}]\n"
 
 
