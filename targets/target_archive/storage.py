@@ -80,6 +80,15 @@ class LocalStorage:
         with self._telling(name):
             os.link(self.root / path, self.root / name, follow_symlinks=False)
 
+    def create(self, path: str, content: bytes) -> None:
+        """Make a new file, whole and durable with its name. Raises FileExistsError when that name is taken."""
+        folder, _, name = path.rpartition("/")
+        temporary = f"{folder}/.{name}.tmp"
+        self.write(temporary, content)
+        self.link(temporary, path)
+        self.sync(folder)
+        self.remove(temporary)
+
     def rename(self, path: str, name: str) -> None:
         """Put a file in the place of another one in the same folder, atomically."""
         with self._telling(name):

@@ -249,8 +249,7 @@ class Writer:
         )
 
     def _append(self, kind: str, **fields: Any) -> None:
-        """Write the record and link it under its number: the commit point."""
-        folder = layout.commits(self._source)
+        """Make the record under its number: the commit point."""
         commit = Commit(
             format=records.FORMAT,
             seq=self.log.seq + 1,
@@ -260,16 +259,12 @@ class Writer:
             prev=self.log.prev,
             **fields,
         )
-        temporary = f"{folder}/{layout.temporary('record', commit.seq)}"
         data, checksum = records.encode(commit)
-        self._storage.write(temporary, data)
         try:
-            self._storage.link(temporary, layout.commit(self._source, commit.seq))
+            self._storage.create(layout.commit(self._source, commit.seq), data)
         except FileExistsError:
             raise ArchiveLocked("another writer has committed meanwhile", hint="run again") from None
-        self._storage.sync(folder)
         self.log.apply(commit, checksum)
-        self._storage.remove(temporary)
 
     def _put_in_place(self, files: list[DayFile], seq: int) -> None:
         for file in files:
