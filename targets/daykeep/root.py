@@ -15,6 +15,7 @@ import yaml
 from target_archive import archive
 from target_archive.archive import Archive
 from target_archive.errors import BadSettings, FormatError
+from target_archive.storage import Storage, storage_of
 
 ENVIRONMENT_VARIABLE = "DAYKEEP_ROOT"
 _LOADER = "target-archive"
@@ -23,9 +24,13 @@ _LOADER = "target-archive"
 class Root(msgspec.Struct, frozen=True):
     """A root folder, what named it, and the settings of `target-archive` that were found with it."""
 
-    path: Path
+    path: str | Path
     origin: str
     settings: dict[str, Any] = {}
+
+    @property
+    def storage(self) -> Storage:
+        return storage_of(self.path)
 
     def sources(self) -> list[str]:
         """Names of the sources in it. Raises FormatError where there is no archive."""
@@ -55,15 +60,15 @@ class Root(msgspec.Struct, frozen=True):
 def find_root(option: str | None) -> Root:
     """The root that a command works on. Raises BadSettings where nothing names one."""
     if option:
-        return Root(Path(option), "--root")
+        return Root(_place(option, Path.cwd()), "--root")
     if named := os.environ.get(ENVIRONMENT_VARIABLE):
-        return Root(Path(named), ENVIRONMENT_VARIABLE)
+        return Root(_place(named, Path.cwd()), ENVIRONMENT_VARIABLE)
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (file := folder / "meltano.yml").is_file():
             settings = _settings_of_loader(file)
             if "root" in settings:
-                return Root(folder / str(settings.pop("root")), str(file), settings)
+                return Root(_place(str(settings.pop("root")), folder), str(file), settings)
             break
     if (here / "archive").is_dir():
         return Root(here / "archive", "the current folder")
@@ -72,6 +77,10 @@ def find_root(option: str | None) -> Root:
         where=str(here),
         hint=f"use --root, set {ENVIRONMENT_VARIABLE}, or go to a folder with a meltano.yml or an archive",
     )
+
+
+def _place(root: str, folder: Path) -> str | Path:
+    return root if "://" in root else (folder / root).absolute()
 
 
 def _settings_of_loader(file: Path) -> dict[str, Any]:

@@ -22,8 +22,9 @@ from daykeep.runs import RunRecord, Status
 from daykeep.terminal import say, summary, watching
 from target_archive.errors import ArchiveError, BadSettings
 from target_archive.log import Log
+from target_archive.reading import read_commits
 from target_archive.settings import parse
-from target_archive.storage import LocalStorage
+from target_archive.storage import Storage
 from target_archive.target import DRIFT_STATUS, read_config
 from target_archive.writer import new_run_id, open_writer
 
@@ -50,7 +51,7 @@ def run(tap: str, tap_options: tuple[str, ...], source: str | None, root: str | 
         raise BadSettings("`--state` is not yours to give", hint="the archive holds the STATE; --full leaves it out")
     place = find_root(root)
     name = Path(tap).name.removesuffix(".py")
-    storage, source = LocalStorage(place.path.absolute()), source or name
+    storage, source = place.storage, source or name
     settings = {**place.settings, **read_config(("ENV",)), "root": str(storage.root), "source": source}
     parse(settings)
     tap_path, target_path = executable(tap), executable("target-archive")
@@ -62,7 +63,7 @@ def run(tap: str, tap_options: tuple[str, ...], source: str | None, root: str | 
         command = [tap_path, *tap_options, *state], [target_path, "--config", json.dumps(settings)]
         outcome = run_pipeline(*command, run=run_id, name=name, watcher=watcher)
         status, exit_status, error = verdict(outcome)
-        commits = _commits(log, run_id)
+        commits = _commits(storage, log, run_id)
         record = RunRecord(
             run=run_id,
             status=status,
@@ -129,10 +130,10 @@ def _state_file(state: msgspec.Raw | None) -> Iterator[list[str]]:
         yield ["--state", file.name]
 
 
-def _commits(log: Log, run_id: str) -> list[int]:
+def _commits(storage: Storage, log: Log, run_id: str) -> list[int]:
     """The numbers of the commits that the run has added."""
     try:
-        return [commit.seq for commit, _ in log.read_commits(after=log.seq) if commit.run == run_id]
+        return [commit.seq for commit, _ in read_commits(storage, log.source, after=log.seq) if commit.run == run_id]
     except ArchiveError:
         return []  # the next opening of the archive tells what is wrong; the run's record must not be lost for it
 

@@ -11,7 +11,7 @@ import msgspec
 
 from daykeep.terminal import Counts
 from target_archive import layout
-from target_archive.storage import LocalStorage
+from target_archive.storage import Storage
 
 Status = Literal["complete", "partial", "failed", "interrupted", "postponed", "drift"]
 
@@ -43,7 +43,7 @@ class RunRecord(msgspec.Struct, frozen=True):
     words: tuple[str, ...] = ()
 
 
-def write(storage: LocalStorage, source: str, record: RunRecord) -> None:
+def write(storage: Storage, source: str, record: RunRecord) -> None:
     """Put the record in its place, whole and durable. Raises StorageFailed."""
     folder = _folder(source)
     storage.make_folder(folder)
@@ -53,7 +53,7 @@ def write(storage: LocalStorage, source: str, record: RunRecord) -> None:
     storage.sync(folder)
 
 
-def read(storage: LocalStorage, source: str, run: str) -> RunRecord | None:
+def read(storage: Storage, source: str, run: str) -> RunRecord | None:
     """The record of a run; None where there is none that can be read."""
     try:
         return msgspec.json.decode(storage.read(f"{_folder(source)}/{run}.json") or b"", type=RunRecord)
@@ -61,7 +61,7 @@ def read(storage: LocalStorage, source: str, run: str) -> RunRecord | None:
         return None
 
 
-def last(storage: LocalStorage, source: str) -> RunRecord | None:
+def last(storage: Storage, source: str) -> RunRecord | None:
     """The record of the last run that has one."""
     names = [name for name in storage.names(_folder(source)) if name.endswith(".json") and not name.startswith(".")]
     return read(storage, source, names[-1].removesuffix(".json")) if names else None

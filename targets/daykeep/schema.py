@@ -17,8 +17,9 @@ from daykeep.terminal import printable
 from target_archive import layout
 from target_archive.archive import Archive
 from target_archive.drift import Presence, declared, in_words, load_sample
+from target_archive.reading import read_commits
 from target_archive.shape import places
-from target_archive.storage import LocalStorage
+from target_archive.storage import Storage
 from target_archive.writer import new_run_id, open_writer
 
 
@@ -66,7 +67,7 @@ def show(source: str | None, stream: str | None, root: str | None, *, as_json: b
     """  # noqa: D301 - click's mark for a paragraph that keeps its lines
     place = find_root(root)
     found = [
-        (archive.source, name, _fields(archive, LocalStorage(place.path), name))
+        (archive.source, name, _fields(archive, place.storage, name))
         for archive, name in _streams(place, source, stream)
     ]
     if as_json:
@@ -138,7 +139,7 @@ def ack(source: str | None, stream: str | None, root: str | None) -> None:
     chosen = _streams(place, source, stream)
     count = 0
     for one in sorted({archive.source for archive, _ in chosen}):
-        with open_writer(LocalStorage(place.path), one, run=new_run_id()) as writer:
+        with open_writer(place.storage, one, run=new_run_id()) as writer:
             names = {name for archive, name in chosen if archive.source == one}
             waiting = [noted.stream for noted in writer.log.changes if noted.stream in names and not noted.acknowledged]
             if waiting:
@@ -154,7 +155,7 @@ def _streams(place: Root, source: str | None, stream: str | None) -> list[tuple[
     return [(archive, name) for archive in archives for name in archive.streams() if stream in {None, name}]
 
 
-def _fields(archive: Archive, storage: LocalStorage, stream: str) -> list[Field]:
+def _fields(archive: Archive, storage: Storage, stream: str) -> list[Field]:
     log = archive.log
     facts, shape = log.streams[stream], log.shapes.get(stream)
     if shape is None:
@@ -162,7 +163,7 @@ def _fields(archive: Archive, storage: LocalStorage, stream: str) -> list[Field]
     said = declared(facts.schema)
     sample = load_sample(storage.read(layout.sample(log.source, facts.folder)) or b"")
     first: dict[str, str] = {}
-    for commit, _ in log.read_commits():
+    for commit, _ in read_commits(storage, log.source):
         new = commit.drift[stream].shape if stream in commit.drift else None
         for path, _ in places(new) if new else ():
             first.setdefault(path, commit.at)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from pathlib import Path
 
 import click
 import msgspec
@@ -16,12 +15,12 @@ from rich.text import Text
 
 from daykeep import options, runs
 from daykeep.calendar import calendar, legend
-from daykeep.root import find_root, unknown
+from daykeep.root import Root, find_root, unknown
 from daykeep.terminal import printable
 from target_archive import layout
 from target_archive.archive import Archive
 from target_archive.errors import ArchiveError
-from target_archive.storage import LocalStorage
+from target_archive.storage import Storage
 
 
 class LastRun(msgspec.Struct, frozen=True):
@@ -78,7 +77,7 @@ def status(source: str | None, stream: str | None, root: str | None, *, with_cal
     for a stream that is filed by the day of reading.
     """  # noqa: D301 - click's mark for a paragraph that keeps its lines
     place = find_root(root)
-    found = [_source_status(place.path, name, stream) for name in place.chosen(source)]
+    found = [_source_status(place, name, stream) for name in place.chosen(source)]
     readable = [one for one in found if not one.problem]
     if stream is not None and readable and not any(one.streams for one in readable):
         names = {name for one in readable for name in Archive(place.path, one.source).streams()}
@@ -90,21 +89,21 @@ def status(source: str | None, stream: str | None, root: str | None, *, with_cal
     return 0 if len(readable) == len(found) else 1
 
 
-def _source_status(root: Path, source: str, stream: str | None) -> SourceStatus:
+def _source_status(place: Root, source: str, stream: str | None) -> SourceStatus:
     try:
-        archive = Archive(root, source)
+        archive = Archive(place.path, source)
     except ArchiveError as error:  # one source that cannot be read does not hide the others
         return SourceStatus(source, problem=str(error))
     return SourceStatus(
         source,
         commits=archive.log.seq,
         dead_letters=archive.count(layout.DEAD_LETTERS),
-        last_run=_last_run(archive, LocalStorage(root)),
+        last_run=_last_run(archive, place.storage),
         streams=[_stream_status(archive, name) for name in archive.streams() if stream in {None, name}],
     )
 
 
-def _last_run(archive: Archive, storage: LocalStorage) -> LastRun | None:
+def _last_run(archive: Archive, storage: Storage) -> LastRun | None:
     record, log = runs.last(storage, archive.source), archive.log
     if record and (record.run == log.last_run or record.ended >= log.last_at):
         return LastRun(record.run, record.ended, record.status, record.error)

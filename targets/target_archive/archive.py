@@ -15,7 +15,9 @@ from target_archive import coverage, layout
 from target_archive.coverage import Gap
 from target_archive.errors import CorruptArchive, FormatError
 from target_archive.log import Log
-from target_archive.storage import LocalStorage
+from target_archive.reading import DayReader, open_log
+from target_archive.storage import storage_of
+from target_archive.views import head
 
 
 class _Format(msgspec.Struct):
@@ -31,7 +33,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 def sources(root: str | Path) -> list[str]:
     """Names of the sources below a root, sorted. Raises FormatError where there is no archive."""
-    storage = LocalStorage(root)
+    storage = storage_of(root)
     formats = [storage.read(layout.meta(name, "format.json")) for name in storage.names("")]
     found = [msgspec.json.decode(one, type=_Format).source for one in formats if one is not None]
     if not found:
@@ -46,19 +48,19 @@ class Archive:
     """
 
     def __init__(self, root: str | Path, source: str) -> None:
-        self._storage = LocalStorage(root)
+        self._storage = storage_of(root)
         self.source = source
         self.log = self._open()
 
     def _open(self) -> Log:
-        return Log(self._storage, layout.safe_name(self.source))
+        return open_log(self._storage, layout.safe_name(self.source))
 
     def streams(self) -> list[str]:
         return sorted(name for name in self.log.streams if name != layout.DEAD_LETTERS)
 
     def days(self, stream: str) -> list[str]:
-        """Days with at least one line, `YYYY-MM-DD`, sorted."""
-        return self.log.days(stream)
+        """Days with at least one record, `YYYY-MM-DD`, sorted."""
+        return sorted({*self.log.days(stream), *self.log.same.get(stream, {})})
 
     def lines(self, stream: str, day: str | None = None) -> Iterator[bytes]:
         """The lines of a day, or of every day and then the undated ones, each the record's own bytes."""
@@ -66,10 +68,25 @@ class Archive:
         for one in days:
             yield from self._read_day(stream, one)
 
+    def view(self, stream: str, day: str, *, as_of: str | None = None) -> list[bytes]:
+        """The records of a day as they stand: of each key the latest version, without what is gone.
+
+        With `as_of`, a time in UTC as the commits have it, as they stood then; else a pin of the day goes first. A day
+        whose snapshot equalled an earlier day's has that day's records.
+        """
+        held = self.log.day(stream, day)
+        seq = self.log.seq_at(as_of) if as_of is not None else held.pin or None
+        if not held.lines(seq):
+            since, earlier = self.log.same.get(stream, {}).get(day, (0, ""))
+            known = earlier and (seq is None or since <= seq)
+            return self.view(stream, earlier, as_of=self.log.times[since - 1]) if known else []
+        lines = self._read_day(stream, day)[: held.lines(seq)]
+        return head(lines, self.log.streams[stream].key_properties, held.gone_lines(seq))
+
     def _read_day(self, stream: str, day: str) -> list[bytes]:
         while True:
             try:
-                return self.log.read_day(stream, day)
+                return DayReader(self._storage, self.log).lines(stream, day)
             except CorruptArchive:
                 former, self.log = self.log.seq, self._open()
                 if self.log.seq == former:
@@ -97,11 +114,11 @@ class Archive:
         While a run is writing, look again at what is found: files change their places meanwhile.
         """
         self.log = self._open()
-        files = [file for files in self.log.files.values() for file in files]
+        days, files = DayReader(self._storage, self.log), list(self.log.files)
         for file in files:
             path = self.log.path(file)
             try:
-                self.log.read_file(file)
+                days.file(file)
             except CorruptArchive as error:
                 yield Finding(path, error.problem)
             else:
@@ -109,7 +126,7 @@ class Archive:
                     yield Finding(path, "has grown since it was written")
         for seq, segment in (one for segments in self.log.pending.values() for one in segments):
             try:
-                self.log.read_segment(seq, segment)
+                days.segment(seq, segment)
             except CorruptArchive as error:
                 yield Finding(error.where, error.problem)
         yield from self._strangers({self.log.path(file) for file in files})

@@ -10,7 +10,7 @@ import base64
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -19,14 +19,15 @@ import msgspec
 
 from target_archive import layout
 from target_archive.commit import StreamFacts
-from target_archive.dedupe import CopiesReadAgain, Dedupe, LatestVersion
+from target_archive.dedupe import CopiesReadAgain, Dedupe, LatestVersion, content_of
 from target_archive.drift import Watch, changes_of_schema, load_sample
 from target_archive.errors import BadInput, CorruptArchive
-from target_archive.log import Noted, StreamDay
+from target_archive.log import Noted, print_of
 from target_archive.messages import Message, decode, decode_odd, json_object
+from target_archive.rereads import FORGETTING, ClaimMade, claims_of, find_out
 from target_archive.settings import Settings
 from target_archive.sink import Sink, facts_of
-from target_archive.writer import Writer
+from target_archive.writer import Found, Writer
 
 PUBLISH_BYTES = 256 << 20
 PUBLISH_SECONDS = 300.0
@@ -69,6 +70,8 @@ class Archiver:
         self._published_at = clock()
         self._start = Start(writer)
         self._told_changes = len(writer.log.changes)
+        self._claims: Mapping[str, Sequence[ClaimMade]] = {}
+        self._found: Found | None = None
 
     # What a run has taken so far ------------------------------------------------------------------------------------
 
@@ -157,6 +160,7 @@ class Archiver:
                 [bookmarks] if isinstance(bookmarks, str) else bookmarks,
                 day_field=self._settings.day_field_of(message.stream),
                 timezone=self._settings.timezone,
+                mode=self._settings.mode_of(message.stream),
             ),
         )
         lines, previous = self._writer.lines[message.stream], self.sinks.get(message.stream)
@@ -166,7 +170,7 @@ class Archiver:
             return
         dedupe = (
             previous.dedupe
-            if previous and previous.facts.key_properties == facts.key_properties
+            if previous and _same_rule(previous.facts, facts)
             else self._start.dedupe(message.stream, facts, in_mid_run=previous is not None)
         )
         watch = previous.watch if previous else self._watch(message.stream)
@@ -178,11 +182,11 @@ class Archiver:
         watch = Watch(
             log.shapes.get(stream),
             load_sample(self._writer.read_sample(stream)),
-            gone=log.gone(stream),
+            gone=log.gone_fields(stream),
         )
         for day in log.days(stream)[-RECOUNTED_DAYS:] if watch.shape and not watch.sample else ():
             with suppress(CorruptArchive):  # publishing tells it
-                watch.recount(day, log.read_day(stream, day))
+                watch.recount(day, self._writer.days.lines(stream, day))
         return watch
 
     def _take_state(self, value: bytes) -> None:
@@ -191,6 +195,7 @@ class Archiver:
         if self._state is None and not self.received and self._start.is_at(value):
             return
         self._state, self._state_since = value, self._clock()
+        self._claims = claims_of(value)
         self._writer.mark_state()
         self._sizes_at_state = self._sizes()
 
@@ -230,7 +235,8 @@ class Archiver:
             self._publish()
 
     def finish(self) -> None:
-        """Commit and publish everything that has come."""
+        """Commit and publish everything that has come, and what the reads that are now complete have found out."""
+        self._found = find_out(self._writer, self.sinks, self._claims)
         self._commit_to_state()
         self._commit_all()
         self._publish()
@@ -261,15 +267,19 @@ class Archiver:
         if self._state is None:
             return
         state, self._state = self._state, None
-        self._writer.commit(state, dropped=self._news_dropped())
+        self._writer.commit(state, dropped=self._news_dropped(), found=self._take_found())
         self._committed = self._sizes_at_state
         self._waiting_since = self._state_since if any(lines.lines for lines in self._writer.lines.values()) else None
         self._tell(state)
 
     def _commit_all(self) -> None:
-        self._writer.commit(None, dropped=self._news_dropped())
+        self._writer.commit(None, dropped=self._news_dropped(), found=self._take_found())
         self._committed = self._sizes()
         self._waiting_since = None
+
+    def _take_found(self) -> Found | None:
+        found, self._found = self._found, None
+        return found
 
     def _news_dropped(self) -> int:
         news, self._dropped = self.repeats - self._dropped, self.repeats
@@ -289,59 +299,56 @@ class Start:
     """
 
     def __init__(self, writer: Writer) -> None:
-        self._log = writer.log
+        self._log, self._days = writer.log, writer.days
         self._state = json_object(writer.log.state) if writer.log.state else {}
         self._until = writer.log.seq
-        self._since: Counter[StreamDay] | None = None
 
     def is_at(self, value: bytes) -> bool:
         """Whether the archive knows this STATE, a run's first message; if so, it is where the run starts."""
         told = json_object(msgspec.Raw(value))
         if told == {"bookmarks": {}}:
             told = {}
-        if told != self._state and told and self._lines_since(told) is None:
+        if told != self._state and self._reached(told) is None:
             return False
         self._state = told
         return True
 
-    def _lines_since(self, state: dict[str, Any]) -> Counter[StreamDay] | None:
-        """How many lines of each day were committed after a STATE was *first* reached; None if it never was.
+    def _reached(self, state: dict[str, Any]) -> int | None:
+        """The commit that *first* held a STATE, 0 for an empty one; None if no commit did.
 
         It is reached again by every run that reads the same stretch once more, but its lines came with the first.
         """
-        since: Counter[StreamDay] | None = None if state else Counter()
-        for commit, _ in self._log.read_commits():
-            if commit.seq > self._until:
-                break
-            if since is not None:
-                since.update({(segment.stream, segment.day): segment.lines for segment in commit.segments})
-            elif bytes(commit.state) != b"null" and json_object(commit.state) == state:
-                since = Counter()
-        return since
+        return self._log.reached.get(print_of(state)) if state else 0
 
     def dedupe(self, stream: str, facts: StreamFacts, *, in_mid_run: bool) -> Dedupe:
         """The rule for a stream. If it loses its key in mid-run its copies cannot be told apart, and all are kept."""
 
-        def read_day(day: str) -> list[bytes]:
+        def read_day(day: str) -> tuple[list[bytes], set[int]]:
             try:
-                return self._log.read_day(stream, day)
+                return self._days.lines(stream, day), self._log.day(stream, day).gone_lines()
             except CorruptArchive:  # publishing tells it; what comes for that day is kept meanwhile, repeated or not
-                return self._log.read_pending(stream, day)
+                return self._days.pending(stream, day), set()
 
+        content = content_of(facts.volatile)
         if facts.key_properties:
-            return LatestVersion(read_day, facts.key_properties)
+            remembers = facts.mode in FORGETTING
+            return LatestVersion(read_day, facts.key_properties, content, remembers=remembers)
         if in_mid_run:
-            return CopiesReadAgain(lambda _: [], lambda _: 0, resumes_exactly=True, position="", start=None)
+            return CopiesReadAgain(lambda _: ([], ()), lambda _: 0, resumes_exactly=True, position="", start=None)
         exactly, start = self._position(stream)
-        if self._since is None:
-            self._since = self._lines_since(self._state) or Counter()
-        since = self._since
+        reached = self._reached(self._state) or 0
+
+        def since_state(day: str) -> int:
+            held = self._log.day(stream, day)
+            return held.lines(self._until) - held.lines(reached)
+
         return CopiesReadAgain(
             read_day,
-            lambda day: since.get((stream, day), 0),
+            since_state,
             resumes_exactly=exactly,
             position=facts.bookmark_properties[0] if facts.bookmark_properties else "",
             start=start,
+            content=content,
         )
 
     def _position(self, stream: str) -> tuple[bool, Any]:
@@ -357,6 +364,10 @@ class Start:
             return exactly, None if None in values else min(values)
         except TypeError:
             return exactly, None
+
+
+def _same_rule(one: StreamFacts, other: StreamFacts) -> bool:
+    return (one.key_properties, one.mode, one.volatile) == (other.key_properties, other.mode, other.volatile)
 
 
 def _places(bookmark: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -14,9 +14,10 @@ import msgspec
 from target_archive.errors import CorruptArchive, FormatError
 from target_archive.shape import Shape
 
-FORMAT = 1
+FORMAT = 2
 
 Severity = Literal["info", "warn", "breaking"]
+Mode = Literal["event", "entity", "changelog", "metric", "snapshot"]
 
 
 class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,6 +57,13 @@ class StreamFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     day_field: str = ""
     timezone: str = "UTC"
     dedupe: str = "none"
+    mode: Mode = "changelog"
+
+    @property
+    def volatile(self) -> tuple[str, ...]:
+        """Paths of the fields that change without meaning."""
+        declared = self.schema.get("x-daykeep-volatile")
+        return tuple(map(str, declared)) if isinstance(declared, list) else ()
 
 
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -86,7 +94,10 @@ class Commit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     A `data` commit names the segments of its pack, and the STATE that they cover, where one was received. A `publish`
     commit names the day files that were brought up to date from packs. `streams` holds facts that are new or changed.
-    An `acknowledge` commit names streams whose changes so far a person has seen.
+    `gone` are the numbers of lines that a complete read did not find any more, `same` the days whose snapshot equals an
+    earlier day's. An `acknowledge` commit names streams whose changes so far a person has seen. A `pin` commit says
+    which commit's view of a day is to be shown, 0 for the latest. A `repair` commit names the day files that are left
+    of damaged ones, and in `lost` how many lines are not.
     """
 
     format: int
@@ -103,6 +114,10 @@ class Commit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     dropped: int = 0
     drift: dict[str, Drift] = {}
     acknowledged: tuple[str, ...] = ()
+    gone: dict[str, dict[str, tuple[int, ...]]] = {}
+    same: dict[str, dict[str, str]] = {}
+    pins: dict[str, dict[str, int]] = {}
+    lost: dict[str, dict[str, int]] = {}
 
 
 _decoder = msgspec.json.Decoder(Commit)
@@ -110,20 +125,30 @@ _decoder = msgspec.json.Decoder(Commit)
 
 def encode(commit: Commit) -> tuple[bytes, str]:
     """The bytes of the record's file, and the record's digest."""
-    body = msgspec.json.encode(commit)
+    return with_digest(msgspec.json.encode(commit))
+
+
+def with_digest(body: bytes) -> tuple[bytes, str]:
+    """A line with another line that has its digest, and that digest."""
     checksum = digest(body)
     return b"%s\n%s\n" % (body, checksum.encode()), checksum
 
 
-def decode(data: bytes, where: str) -> tuple[Commit, str]:
-    """The record and its digest. Raises CorruptArchive, or FormatError for one that a newer version wrote."""
+def checked_body(data: bytes, where: str) -> bytes:
+    """The line that `with_digest` was given. Raises CorruptArchive where it is another one."""
     body, _, checksum = data.rstrip(b"\n").rpartition(b"\n")
     if digest(body).encode() != checksum:
         raise CorruptArchive("a commit record is damaged", where=where, hint="restore it from a copy of the archive")
+    return body
+
+
+def decode(data: bytes, where: str) -> tuple[Commit, str]:
+    """The record and its digest. Raises CorruptArchive, or FormatError for one that a newer version wrote."""
+    body = checked_body(data, where)
     written = msgspec.json.decode(body, type=_Format).format
     if written > FORMAT:
         raise FormatError(f"the archive has format {written}, this version knows {FORMAT}", where=where, hint="upgrade")
-    return _decoder.decode(body), checksum.decode()
+    return _decoder.decode(body), digest(body)
 
 
 def digest(data: bytes) -> str:

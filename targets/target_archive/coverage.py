@@ -40,7 +40,7 @@ def day_statuses(log: Log, stream: str, today: date) -> dict[str, str]:
     facts = log.streams[stream]
     if not facts.day_field:
         return dict.fromkeys(sorted(held), "present")
-    claims = log.claims.get(stream, {}).values()
+    claims = log.claims.get(stream, ())
     stretches = _covered(claims, by_day=facts.bookmark_properties == (facts.day_field,), tz=facts.timezone)
     starts = [date.fromisoformat(day) for day in held] + [begin for begin, _ in stretches if begin != _BEGINNING]
     if not starts:

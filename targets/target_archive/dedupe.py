@@ -5,14 +5,17 @@ a return to an older version is news. Without a key, identical records can be ge
 that reads a stretch again may only use up the copies archived from that stretch. Both rules look at one day, since
 identical records fall on the same day. Content is compared by Python's own 64-bit keyed hash: two different versions
 of one key are taken for equal once in 1.8e19 comparisons.
+
+Both rules see every record of a read, so after a complete one they also know which archived lines did not come again.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Collection, Hashable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Container, Hashable, Iterable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -23,6 +26,10 @@ FRESH_ENTRIES = 300_000  # in dictionaries, about 110 bytes each
 FROZEN_ENTRIES = 4_000_000  # in arrays, 16 bytes each
 
 
+ReadDay = Callable[[str], tuple[Sequence[bytes], Container[int]]]
+"""Gives the archived lines of a day, oldest first, and the numbers, from 1, of those that are gone."""
+
+
 class Dedupe(Protocol):
     def is_repeat(self, day: str, key: Hashable, line: bytes) -> bool:
         """Whether to drop the line; if not, it counts as archived from now on."""
@@ -30,28 +37,74 @@ class Dedupe(Protocol):
     def trim(self, busy: Collection[str]) -> None:
         """Forget days that can be read from the archive again: all but those with lines not yet committed."""
 
+    def missed(self, day: str) -> list[int]:
+        """The numbers of the committed lines of a day that did not come again, though they are the latest there are."""
+
 
 class LatestVersion:
-    """The rule for streams with a key. `read_day` gives the archived lines of a day, oldest first.
+    """The rule for streams with a key.
+
+    Args:
+        read_day: Gives the archived lines of a day.
+        keys: Paths of the key's fields.
+        content: What two equal records have in common, see `content_of`.
+        remembers: Whether `missed` will be asked: then each key that comes is remembered, in 8 bytes.
 
     A stream may be scattered over thousands of days, so what is known of a day is frozen into arrays now and then, and
     the days that were loaded first are forgotten when there is too much of that.
+
+    Attributes:
+        changed: How many records were new versions of archived ones.
     """
 
-    def __init__(self, read_day: Callable[[str], list[bytes]], keys: tuple[str, ...]) -> None:
-        self._read_day, self._read_key = read_day, field_reader(keys)
+    def __init__(
+        self,
+        read_day: ReadDay,
+        keys: Sequence[str],
+        content: Callable[[bytes], int] = hash,
+        *,
+        remembers: bool = False,
+    ) -> None:
+        self._read_day, self._read_key, self._content = read_day, field_reader(keys), content
         self._days: dict[str, _Versions] = {}
+        self._came: defaultdict[str, array[int]] = defaultdict(partial(array, "q"))
+        self._remembers = remembers
+        self.changed = 0
 
     def is_repeat(self, day: str, key: Hashable, line: bytes) -> bool:
         versions = self._days.get(day)
         if versions is None:
-            known = {hash(key_of(self._read_key, line)): hash(line) for line in self._read_day(day)}
+            lines, gone = self._read_day(day)
+            known: dict[int, int] = {}
+            for number, old in enumerate(lines, 1):
+                slot = hash(key_of(self._read_key, old))
+                if number in gone:
+                    known.pop(slot, None)
+                else:
+                    known[slot] = self._content(old)
             versions = self._days[day] = _Versions(known)
-        slot, content = hash(key), hash(line)
-        if versions.latest(slot) == content:
+        slot, content = hash(key), self._content(line)
+        if self._remembers:
+            self._came[day].append(slot)
+        latest = versions.latest(slot)
+        if latest == content:
             return True
+        self.changed += latest is not None
         versions.fresh[slot] = content
         return False
+
+    def missed(self, day: str) -> list[int]:
+        lines, gone = self._read_day(day)
+        latest: dict[int, int] = {}
+        for number, line in enumerate(lines, 1):
+            slot = hash(key_of(self._read_key, line))
+            if number in gone:
+                latest.pop(slot, None)
+            else:
+                latest[slot] = number
+        for slot in self._came.get(day, ()):
+            latest.pop(slot, None)
+        return sorted(latest.values())
 
     def trim(self, busy: Collection[str]) -> None:
         if sum(len(versions.fresh) for versions in self._days.values()) > FRESH_ENTRIES:
@@ -94,32 +147,37 @@ class CopiesReadAgain:
     """The rule for streams without a key.
 
     Args:
-        read_day: Gives the archived lines of a day, oldest first.
+        read_day: Gives the archived lines of a day.
         since_state: Gives how many of them, at the end, came after the STATE that the run starts from.
         resumes_exactly: The run goes on at a page, so nothing before that STATE is read again.
         position: The replication key; "" for a stream that is always read whole.
         start: Its value where the run starts, which is read again (inclusive), or None for the beginning.
+        content: What two equal records have in common, see `content_of`.
     """
+
+    changed = 0
 
     def __init__(
         self,
-        read_day: Callable[[str], list[bytes]],
+        read_day: ReadDay,
         since_state: Callable[[str], int],
         *,
         resumes_exactly: bool,
         position: str,
         start: Any,
+        content: Callable[[bytes], int] = hash,
     ) -> None:
-        self._read_day, self._since_state = read_day, since_state
+        self._read_day, self._since_state, self._content = read_day, since_state, content
         self._resumes_exactly, self._start = resumes_exactly, start
         self._read_position = field_reader([position]) if position else None
         self._copies: dict[str, Counter[int]] = {}
+        self._known: dict[str, int] = {}
 
     def is_repeat(self, day: str, key: Hashable, line: bytes) -> bool:  # noqa: ARG002 - one interface for both rules
         copies = self._copies.get(day)
         if copies is None:
             copies = self._copies[day] = self._load(day)
-        content = hash(line)
+        content = self._content(line)
         if copies.get(content, 0) > 0:
             copies[content] -= 1
             return True
@@ -128,10 +186,27 @@ class CopiesReadAgain:
     def trim(self, busy: Collection[str]) -> None:
         """Nothing to forget: copies that are used up must stay used up for the whole run."""
 
+    def missed(self, day: str) -> list[int]:
+        copies = self._copies.get(day)
+        copies = Counter(copies if copies is not None else self._load(day))
+        found = []
+        for number, content in reversed(list(self._read_again(day, self._known[day]))):
+            if copies[content] > 0:
+                copies[content] -= 1
+                found.append(number)
+        return sorted(found)
+
     def _load(self, day: str) -> Counter[int]:
-        lines = self._read_day(day)
-        before = len(lines) - self._since_state(day)
-        return Counter(hash(line) for number, line in enumerate(lines) if number >= before or self._is_read_again(line))
+        self._known[day] = len(self._read_day(day)[0])
+        return Counter(content for _, content in self._read_again(day, self._known[day]))
+
+    def _read_again(self, day: str, known: int) -> Iterable[tuple[int, int]]:
+        """Number and content of those of the first `known` lines of a day that the run reads again."""
+        lines, gone = self._read_day(day)
+        before = known - self._since_state(day)
+        for number, line in enumerate(lines[:known], 1):
+            if number not in gone and (number > before or self._is_read_again(line)):
+                yield number, self._content(line)
 
     def _is_read_again(self, line: bytes) -> bool:
         if self._resumes_exactly:
@@ -142,6 +217,39 @@ class CopiesReadAgain:
             return bool(self._read_position(line)[0] >= self._start)
         except (TypeError, msgspec.DecodeError, RecursionError):
             return False  # its place is unknown: a possible repeat is kept rather than a record lost
+
+
+def content_of(volatile: Sequence[str]) -> Callable[[bytes], int]:
+    """What tells a record's content from another's: its bytes, or, without the `volatile` fields, its values.
+
+    A path is `stats.views`, `items[].seen` for a field of an array's elements.
+    """
+    if not volatile:
+        return hash
+    paths = [path.replace("[]", ".[]").split(".") for path in volatile]
+
+    def content(line: bytes) -> int:
+        try:
+            record = msgspec.json.decode(line)
+        except (msgspec.DecodeError, RecursionError):
+            return hash(line)
+        for path in paths:
+            _drop(record, path)
+        return hash(msgspec.json.encode(record, order="deterministic"))
+
+    return content
+
+
+def _drop(value: Any, path: Sequence[str]) -> None:
+    step, *rest = path
+    if step == "[]" and isinstance(value, list):
+        for element in value if rest else ():
+            _drop(element, rest)
+    elif isinstance(value, dict) and step in value:
+        if rest:
+            _drop(value[step], rest)
+        else:
+            del value[step]
 
 
 def key_of(read_key: FieldReader, line: bytes) -> Hashable:

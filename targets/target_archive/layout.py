@@ -28,6 +28,10 @@ def commit(source: str, seq: int) -> str:
     return meta(source, "commits", f"{seq:08d}.json")
 
 
+def checkpoint(source: str, seq: int) -> str:
+    return meta(source, "commits", f"checkpoint-{seq:08d}.json")
+
+
 def packs(source: str) -> str:
     return meta(source, "packs")
 
@@ -64,6 +68,12 @@ def temporary(name: str, seq: int) -> str:
 def number(name: str) -> int | None:
     """The number of a commit record or pack, None for any other name."""
     found = re.fullmatch(r"(\d{8})\.(json|pack)", name)
+    return int(found[1]) if found else None
+
+
+def checkpoint_number(name: str) -> int | None:
+    """The number of the last commit that a checkpoint sums up, None for any other name."""
+    found = re.fullmatch(r"checkpoint-(\d{8})\.json", name)
     return int(found[1]) if found else None
 
 

@@ -1,33 +1,39 @@
-"""The commit log, read once and kept up to date: what the archive of one source holds, and where."""
+"""The commit log folded: what the archive of one source holds, where, since when, and what is known about it.
+
+A `Log` is a value without I/O: `apply` takes in one commit after the other, and its JSON text is a checkpoint, from
+which a reader goes on without the commits before. `reading.py` opens one and reads the lines that it names.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from target_archive import commit as records
-from target_archive import dayfile, layout
-from target_archive.commit import Change, Commit, DayFile, Segment, StreamFacts
+from target_archive import layout
+from target_archive.commit import Change, Commit, DayFile, Segment, StreamFacts, digest
 from target_archive.errors import CorruptArchive
 from target_archive.shape import Shape, merge
-from target_archive.storage import LocalStorage
 
 StreamDay = tuple[str, str]
+_REASON = 300
 
 
-class Claim(msgspec.Struct, frozen=True):
-    """A tap's statement that it has read a stretch of a stream, with its evidence; see FORMAT.md."""
+class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tap's statement that it has read a stretch of a stream; commit `seq` holds it whole, with its evidence."""
 
+    seq: int
     status: str
-    partition: dict[str, Any] | None = None
-    start: str | None = msgspec.field(name="from", default=None)
-    end: str | None = msgspec.field(name="to", default=None)
-    evidence: dict[str, Any] = {}
+    partition: Any = None
+    start: str | None = None
+    end: str | None = None
+    records: int = 0
+    reason: str = ""
 
 
-class Noted(msgspec.Struct, frozen=True):
+class Noted(msgspec.Struct, frozen=True, omit_defaults=True):
     """A change, and the commit that tells it; `acknowledged` by a person."""
 
     stream: str
@@ -38,55 +44,73 @@ class Noted(msgspec.Struct, frozen=True):
     acknowledged: bool = False
 
 
-class _State(msgspec.Struct):
-    claims: dict[str, list[Claim]] = {}
+class Held(msgspec.Struct, omit_defaults=True):
+    """What is held of one stream's day. Its lines are numbered from 1 in the order in which they came.
+
+    Attributes:
+        files: The published files, by part.
+        pending: Segments that no published file holds yet, each with its commit's number.
+        grown: How many lines there were after each commit that added some: (commit, lines), ascending.
+        gone: The lines that a complete re-read found to be gone: (commit, line numbers), ascending.
+        pin: The commit whose view of the day is to be shown; 0 for the latest.
+        lost: Commit of the last repair that found lines to be lost; 0 for none.
+    """
+
+    files: list[DayFile] = []
+    pending: list[tuple[int, Segment]] = []
+    grown: list[tuple[int, int]] = []
+    gone: list[tuple[int, tuple[int, ...]]] = []
+    pin: int = 0
+    lost: int = 0
+
+    def lines(self, seq: int | None = None) -> int:
+        """How many lines there are, or were after commit `seq`."""
+        place = len(self.grown) if seq is None else bisect_right(self.grown, seq, key=lambda one: one[0])
+        return self.grown[place - 1][1] if place else 0
+
+    def gone_lines(self, seq: int | None = None) -> set[int]:
+        """The numbers of the lines that are gone, or were after commit `seq`."""
+        return {line for at, lines in self.gone if seq is None or at <= seq for line in lines}
 
 
-class Log:
+class Log(msgspec.Struct, omit_defaults=True):
     """Every commit of one source, folded.
 
     Attributes:
-        seq: Number of the last commit, 0 for none.
+        source: Folder name of the source.
+        seq, prev: Number and digest of the last commit, 0 and "" for none.
+        times: When each commit was made, in order.
         state: The last STATE that was committed, or None.
+        reached: The commit that first held each STATE, by the STATE's print.
         streams: The facts of each stream.
-        files: The published files of each (stream, day), by part.
-        pending: The segments of each (stream, day) that no published file holds yet, with their commit's number.
+        held: What is held, by stream and day.
+        same: Per stream, days whose snapshot equalled that of an earlier day: the commit that says so, and that day.
         claims: What the taps said about completeness, per stream, oldest first.
         shapes: What the records of each stream have shown so far.
         changes: Every change in shape or SCHEMA, oldest first.
-        last_run: Run id and time of the last commit.
+        last_run: Run id of the last commit.
+        last_publish: The last publish commit, whose files may not be in their places yet.
     """
 
-    def __init__(self, storage: LocalStorage, source: str) -> None:
-        self._storage, self.source = storage, source
-        self.seq, self.prev = 0, ""
-        self.state: msgspec.Raw | None = None
-        self.streams: dict[str, StreamFacts] = {}
-        self.files: dict[StreamDay, list[DayFile]] = {}
-        self.pending: dict[StreamDay, list[tuple[int, Segment]]] = {}
-        self.claims: dict[str, dict[str, Claim]] = {}
-        self.shapes: dict[str, Shape] = {}
-        self.changes: list[Noted] = []
-        self.last_run, self.last_at = "", ""
-        self.last_publish: Commit | None = None
-        self.pack_digests: dict[int, str] = {}
-        for commit, checksum in self.read_commits():
-            self.apply(commit, checksum)
+    source: str
+    seq: int = 0
+    prev: str = ""
+    times: list[str] = []
+    state: msgspec.Raw | None = None
+    reached: dict[str, int] = {}
+    streams: dict[str, StreamFacts] = {}
+    held: dict[str, dict[str, Held]] = {}
+    same: dict[str, dict[str, tuple[int, str]]] = {}
+    claims: dict[str, list[Claim]] = {}
+    shapes: dict[str, Shape] = {}
+    changes: list[Noted] = []
+    last_run: str = ""
+    last_publish: Commit | None = None
+    run_claims: dict[str, int] = {}
 
-    def read_commits(self, after: int = 0) -> Iterator[tuple[Commit, str]]:
-        """Commits in order. Raises CorruptArchive for one that is missing, damaged or out of its chain."""
-        folder = layout.commits(self.source)
-        numbers = filter(None, map(layout.number, self._storage.names(folder)))
-        for position, number in enumerate(sorted(number for number in numbers if number > after), start=after + 1):
-            path = layout.commit(self.source, position)
-            if number != position:
-                raise CorruptArchive("a commit record is missing", where=path, hint="restore it from a copy")
-            commit, checksum = records.decode(self._storage.read(path) or b"", path)
-            if commit.seq != position:
-                raise CorruptArchive(
-                    "a commit record carries another number", where=path, hint="restore it from a copy"
-                )
-            yield commit, checksum
+    @property
+    def last_at(self) -> str:
+        return self.times[-1] if self.times else ""
 
     def apply(self, commit: Commit, checksum: str) -> None:
         """Take in the next commit."""
@@ -96,24 +120,45 @@ class Log:
                 where=layout.commit(self.source, commit.seq),
                 hint="restore the records from a copy",
             )
-        self.seq, self.prev, self.last_run, self.last_at = commit.seq, checksum, commit.run, commit.at
+        self.seq, self.prev = commit.seq, checksum
+        self.times.append(commit.at)
         self.streams |= commit.streams
-        if commit.segments:
-            self.pack_digests[commit.seq] = commit.pack_sha256
+        self._apply_same(commit)
         for segment in commit.segments:
-            key = segment.stream, segment.day
-            self.pending.setdefault(key, []).append((commit.seq, segment))
+            held = self.held.setdefault(segment.stream, {}).setdefault(segment.day, Held())
+            held.pending.append((commit.seq, segment))
+            held.grown.append((commit.seq, held.lines() + segment.lines))
+        for stream, days in commit.gone.items():
+            for day, lines in days.items():
+                self.held[stream][day].gone.append((commit.seq, lines))
+        for stream, pins in commit.pins.items():
+            for day, seq in pins.items():
+                self.held[stream][day].pin = seq
         self._apply_drift(commit)
-        if bytes(commit.state) != b"null":
-            self.state = commit.state
-            for stream, claims in msgspec.json.decode(commit.state, type=_State).claims.items():
-                for claim in claims:
-                    identity = msgspec.json.encode([claim.partition, claim.start, claim.end, claim.status]).decode()
-                    self.claims.setdefault(stream, {})[identity] = claim
+        self._apply_state(commit)
+        self.last_run = commit.run
         if commit.kind == "publish":
             self.last_publish = commit
         for file in commit.files:
-            self._publish(file)
+            held = self.held[file.stream][file.day]
+            held.files = [*(other for other in held.files if other.part != file.part), file]
+            held.pending = [one for one in held.pending if one[0] > file.through]
+        self._apply_lost(commit)
+
+    def _apply_same(self, commit: Commit) -> None:
+        """A snapshot that equals an earlier one is not kept a second time: what was pending of it is let go."""
+        for stream, days in commit.same.items():
+            for day, earlier in days.items():
+                self.held.get(stream, {}).pop(day, None)
+                self.same.setdefault(stream, {})[day] = commit.seq, earlier
+
+    def _apply_lost(self, commit: Commit) -> None:
+        """Lines behind a damaged place have other numbers now, so what was known by number is forgotten."""
+        for stream, days in commit.lost.items():
+            for day in days:
+                held = self.held[stream][day]
+                left = sum(file.lines for file in held.files) + sum(segment.lines for _, segment in held.pending)
+                held.grown, held.gone, held.pin, held.lost = [(commit.seq, left)], [], 0, commit.seq
 
     def _apply_drift(self, commit: Commit) -> None:
         for stream, drift in commit.drift.items():
@@ -127,17 +172,67 @@ class Log:
                 for one in self.changes
             ]
 
-    def _publish(self, file: DayFile) -> None:
-        key = file.stream, file.day
-        parts = [other for other in self.files.get(key, []) if other.part != file.part]
-        self.files[key] = [*parts, file]
-        left = [(seq, segment) for seq, segment in self.pending.get(key, []) if seq > file.through]
-        if left:
-            self.pending[key] = left
-        else:
-            self.pending.pop(key, None)
+    def _apply_state(self, commit: Commit) -> None:
+        """A run's STATE repeats its own claims, and adds to them: the last one of a run stands for all of its."""
+        if commit.run != self.last_run:
+            self.run_claims = {}
+        if bytes(commit.state) == b"null":
+            return
+        self.state = commit.state
+        self.reached.setdefault(print_of(commit.state), commit.seq)
+        for stream, claims in msgspec.json.decode(commit.state, type=_State).claims.items():
+            own = self.claims.setdefault(stream, [])
+            del own[self.run_claims.setdefault(stream, len(own)) :]
+            own += [
+                Claim(
+                    commit.seq,
+                    one.status,
+                    one.partition,
+                    one.start,
+                    one.end,
+                    one.evidence.records,
+                    one.evidence.reason[:_REASON],
+                )
+                for one in claims
+            ]
 
-    def gone(self, stream: str) -> set[str]:
+    # Asking ---------------------------------------------------------------------------------------------------------
+
+    def seq_at(self, time: str) -> int:
+        """Number of the last commit at or before a time, RFC 3339 in UTC as in the commits; 0 for none.
+
+        A clock that went back does not unmake a commit: it counts as made with the one before.
+        """
+        latest, seq = "", 0
+        for number, at in enumerate(self.times, 1):
+            latest = max(latest, at)
+            if latest > time:
+                break
+            seq = number
+        return seq
+
+    @property
+    def pending(self) -> dict[StreamDay, list[tuple[int, Segment]]]:
+        every = ((stream, day, held) for stream, days in self.held.items() for day, held in days.items())
+        return {(stream, day): held.pending for stream, day, held in every if held.pending}
+
+    @property
+    def files(self) -> Iterator[DayFile]:
+        return (file for days in self.held.values() for held in days.values() for file in held.files)
+
+    def day(self, stream: str, day: str) -> Held:
+        """What is held of a day; nothing where there is none."""
+        return self.held.get(stream, {}).get(day) or Held()
+
+    def days(self, stream: str) -> list[str]:
+        """The days that hold at least one line, sorted; `undated` is not one of them."""
+        return sorted(day for day, held in self.held.get(stream, {}).items() if day != layout.UNDATED and held.lines())
+
+    def lines_of(self, stream: str, day: str) -> int:
+        """How many lines a day has, published and pending."""
+        return self.day(stream, day).lines()
+
+    def gone_fields(self, stream: str) -> set[str]:
         """Paths of the fields that were told to be gone and have not returned."""
         gone: set[str] = set()
         for change in (one.change for one in self.changes if one.stream == stream):
@@ -158,47 +253,25 @@ class Log:
         facts = self.streams.get(stream)
         return layout.stream_folder(self.source, facts.folder if facts else stream)
 
-    def days(self, stream: str) -> list[str]:
-        """The days that hold at least one line, sorted; `undated` is not one of them."""
-        keys = self.files.keys() | self.pending.keys()
-        return sorted(day for name, day in keys if name == stream and day != layout.UNDATED)
 
-    def lines_of(self, stream: str, day: str) -> int:
-        """How many lines a day has, published and pending."""
-        key = stream, day
-        published = sum(file.lines for file in self.files.get(key, []))
-        return published + sum(segment.lines for _, segment in self.pending.get(key, []))
+def print_of(state: msgspec.Raw | dict[str, Any]) -> str:
+    """The same for the same STATE, however its JSON is written."""
+    value = msgspec.json.decode(state) if isinstance(state, msgspec.Raw) else state
+    return digest(msgspec.json.encode(value, order="deterministic"))[:16]
 
-    def read_day(self, stream: str, day: str) -> list[bytes]:
-        """The lines of a day in the order in which they came. Raises CorruptArchive where they are not as committed."""
-        published = b"".join(self.read_file(file) for file in self.files.get((stream, day), []))
-        return dayfile.split(published) + self.read_pending(stream, day)
 
-    def read_pending(self, stream: str, day: str) -> list[bytes]:
-        """The lines of a day that no published file holds yet."""
-        segments = self.pending.get((stream, day), [])
-        return dayfile.split(b"".join(dayfile.decompress(self.read_segment(*one)) for one in segments))
+class _Evidence(msgspec.Struct):
+    records: int = 0
+    reason: str = ""
 
-    def read_file(self, file: DayFile) -> bytes:
-        """A day file's text. Until a publish has put its files in their places, they are read from beside them."""
-        path = self.path(file)
-        data = self._storage.read(path, 0, file.size)
-        if self.last_publish and file in self.last_publish.files and (not data or records.digest(data) != file.sha256):
-            data = self._storage.read(self.staged_path(file, self.last_publish.seq)) or self._storage.read(path)
-        data = self.checked(path, file.sha256, data)
-        return dayfile.decompress(data, where=path) if layout.is_compressed(file.name) else data
 
-    def read_segment(self, seq: int, segment: Segment) -> bytes:
-        """A segment's compressed member, checked."""
-        path = layout.pack(self.source, seq)
-        return self.checked(path, segment.sha256, self._storage.read(path, segment.offset, segment.size))
+class _Claim(msgspec.Struct):
+    status: str
+    partition: Any = None
+    start: str | None = msgspec.field(name="from", default=None)
+    end: str | None = msgspec.field(name="to", default=None)
+    evidence: _Evidence = msgspec.field(default_factory=_Evidence)
 
-    @staticmethod
-    def checked(path: str, sha256: str, data: bytes | None) -> bytes:
-        if data is None:
-            raise CorruptArchive("a file of the archive is missing", where=path, hint="restore it from a copy")
-        if records.digest(data) != sha256:
-            raise CorruptArchive(
-                "a file of the archive is not as it was written", where=path, hint="run `daykeep verify`"
-            )
-        return data
+
+class _State(msgspec.Struct):
+    claims: dict[str, list[_Claim]] = {}

@@ -13,7 +13,7 @@ from singer_sdk.helpers.capabilities import PluginCapabilities
 
 from target_archive.archiver import Archiver
 from target_archive.settings import Settings, parse
-from target_archive.storage import LocalStorage
+from target_archive.storage import storage_of
 from target_archive.writer import new_run_id, open_writer
 
 
@@ -32,7 +32,7 @@ class TargetArchive(Target):
     def process_lines(self, file_input: IO[str] | None) -> Counter[str]:  # type: ignore[misc]  # final, and for SDK sinks
         """Archive a text stream through the same code as the command, without its signals and file descriptors."""
         settings = parse(dict(self.config))
-        with open_writer(LocalStorage(settings.root), settings.source, run=new_run_id()) as writer:
+        with open_writer(storage_of(settings.root), settings.source, run=new_run_id()) as writer:
             archiver = Archiver(writer, settings, lambda state: print(state.decode()))  # noqa: T201 - STATE goes to stdout
             archiver.take([line.encode() for line in file_input or sys.stdin])
             archiver.finish()

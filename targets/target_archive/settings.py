@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from msgspec import Meta
 
-from target_archive.commit import Severity
+from target_archive.commit import Mode, Severity
 from target_archive.errors import BadSettings
 
 Policy = Literal["note", "warn", "fail"]
@@ -42,6 +42,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     timezone: Annotated[str, Meta(description="Time zone (IANA name) in which days are counted")] = ""
 
+    mode: Annotated[
+        dict[str, Mode] | Mode | None,
+        Meta(
+            description="How streams behave, `event`, `entity`, `changelog`, `metric` or `snapshot`: one mode, or"
+            " {stream pattern: mode}; by default what the tap declares, or what its keys suggest"
+        ),
+    ] = None
     on_drift: Annotated[
         dict[Severity, Policy] | Policy,
         Meta(
@@ -54,6 +61,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if isinstance(self.on_drift, str):
             return self.on_drift
         return self.on_drift.get(severity, "note" if severity == "info" else "warn")
+
+    def mode_of(self, stream: str) -> Mode | None:
+        if not isinstance(self.mode, dict):
+            return self.mode
+        return next((mode for pattern, mode in self.mode.items() if fnmatchcase(stream, pattern)), None)
 
     def day_field_of(self, stream: str) -> str:
         if isinstance(self.day_field, str):
@@ -73,7 +85,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
     given = {name: value for name, value in config.items() if value is not None}
     try:
         name = ""
-        for name in ("day_field", "on_drift"):
+        for name in ("day_field", "mode", "on_drift"):
             text = given.get(name)
             if isinstance(text, str) and text.startswith("{"):  # Meltano and the environment know texts alone
                 given[name] = msgspec.json.decode(text)

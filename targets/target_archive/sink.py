@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, tzinfo
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from target_archive import layout
-from target_archive.commit import StreamFacts
+from target_archive.commit import Mode, StreamFacts
 from target_archive.day import day_of
 from target_archive.dedupe import Dedupe, hashable
 from target_archive.drift import UNREADABLE, Watch
@@ -24,17 +24,23 @@ def facts_of(
     *,
     day_field: str,
     timezone: str,
+    mode: Mode | None = None,
 ) -> StreamFacts:
     """How to file a stream, from its SCHEMA and the target's settings, which go first.
 
     The day field is the one that is set, the one that the tap declares (`x-daykeep-day`), or the replication key where
-    the schema calls it a date; without any the stream is filed by the day on which it is read.
+    the schema calls it a date; without any the stream is filed by the day on which it is read. The mode is the one
+    that is set or declared (`x-daykeep-mode`); else a stream without a replication key is read whole each time: it is a
+    `snapshot`, or an `entity` where it has a day field; any other is a `changelog`.
     """
     declared = schema.get("x-daykeep-day")
     declared = declared if isinstance(declared, dict) else {}
     field = day_field or str(declared.get("field", ""))
     if not field and bookmark_properties and _is_date(schema, bookmark_properties[0]):
         field = bookmark_properties[0]
+    told = schema.get("x-daykeep-mode")
+    if mode is None and told in get_args(Mode):
+        mode = told
     return StreamFacts(
         folder="",
         schema=schema,
@@ -43,6 +49,7 @@ def facts_of(
         day_field=field,
         timezone=timezone or str(declared.get("tz", "UTC")),
         dedupe="latest" if key_properties else "copies",
+        mode=mode or ("changelog" if bookmark_properties else "entity" if field else "snapshot"),
     )
 
 
@@ -59,6 +66,7 @@ class Sink:
         watch: What looks at the shape of every record.
         size: Bytes of the lines taken so far.
         received, repeats: Records seen, and how many of them were already archived.
+        read_on: The day by which a stream without a day field is filed; "" for any other.
     """
 
     def __init__(
@@ -75,7 +83,7 @@ class Sink:
         self._lines = lines
         self._zone = UTC if facts.timezone == "UTC" else zone(facts.timezone)
         watch.expect(facts.schema, [*([facts.day_field] if facts.day_field else []), *facts.key_properties])
-        self._read_on = "" if facts.day_field else today(self._zone)
+        self.read_on = "" if facts.day_field else today(self._zone)
         self.size, self.received, self.repeats = 0, 0, 0
         if previous:
             self.size, self.received, self.repeats = previous.size, previous.received, previous.repeats
@@ -83,7 +91,7 @@ class Sink:
     def write(self, records: list[msgspec.Raw]) -> None:
         """Take records in the order in which they came. This loop is where an archive's CPU goes."""
         watch, lines, read = self.watch, self._lines, self.watch.read
-        read_on, where, is_repeat, start = self._read_on, self._zone, self.dedupe.is_repeat, len(self._lines.lines)
+        read_on, where, is_repeat, start = self.read_on, self._zone, self.dedupe.is_repeat, len(self._lines.lines)
         add_day, add_line = self._lines.days.append, self._lines.lines.append
         no_fields = (None,) * (len(self.facts.key_properties) + (not read_on))
         size = repeats = 0

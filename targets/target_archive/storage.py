@@ -1,6 +1,6 @@
-"""Durable files under one root: the only module of the archive that touches the disk.
+"""Durable files under one root: what an archive asks of its storage, and the only module of it that touches the disk.
 
-Every method takes paths relative to the root, with `/`. Content is durable when `write` returns; a *name* (created,
+Every method takes paths relative to the root, with `/`. On a disk, content is durable when `write` returns; a *name* (created,
 linked, renamed, removed) is durable only after `sync` of its folder: POSIX promises no less and no more. A failed
 fsync is final: the kernel may have dropped the pages (Rebello et al., "Can Applications Recover from fsync
 Failures?", USENIX ATC 2020), so nothing is tried again on that descriptor.
@@ -15,10 +15,11 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
-from target_archive.errors import ArchiveLocked, StorageFailed
+from target_archive.errors import ArchiveLocked, BadSettings, StorageFailed
 
 _HINTS = {
     errno.ENOSPC: "the disk is full: free some space and run again, everything acknowledged so far is kept",
@@ -30,6 +31,60 @@ _HINTS = {
     errno.ELOOP: "a symbolic link stands where a file or folder of the archive belongs",
     errno.ENOTDIR: "a file stands where a folder of the archive belongs",
 }
+
+
+class Storage(Protocol):
+    """Where an archive stands: files on a disk, or objects in a store. What fails raises StorageFailed."""
+
+    @property
+    def root(self) -> str | Path: ...
+
+    def read(self, path: str, start: int = 0, length: int = -1) -> bytes | None:
+        """The bytes of a file, or of a part of it; None where there is no such file."""
+
+    def names(self, folder: str) -> list[str]:
+        """Names in a folder, sorted; none where there is no such folder."""
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a file; None where there is no such file."""
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file that no commit names yet, whole."""
+
+    def create(self, path: str, content: bytes) -> None:
+        """Make a new file, whole and durable with its name. Raises FileExistsError when that name is taken."""
+
+    def rename(self, path: str, name: str) -> None:
+        """Put a file in the place of another one in the same folder, atomically."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if it is there."""
+
+    def sync(self, folder: str) -> None:
+        """Make the names in a folder durable."""
+
+    def make_folder(self, folder: str) -> None:
+        """Create a folder and those above it, durably."""
+
+    def lock(self, path: str) -> AbstractContextManager[None]:
+        """Be the one writer for as long as the block runs. Raises ArchiveLocked where another one is."""
+
+
+def storage_of(root: str | Path, *, assume_single_writer: bool = False) -> Storage:
+    """The storage of a root: `s3://bucket/prefix`, `gs://…`, `az://container/…`, `memory:///name`, or a folder.
+
+    `assume_single_writer` is for stores that cannot refuse a taken name; see `ObjectStorage`. Raises BadSettings.
+    """
+    scheme, found, _ = str(root).partition("://")
+    if not found:
+        return LocalStorage(root)
+    try:
+        from target_archive.objects import ObjectStorage  # noqa: PLC0415 - an extra that few archives need
+    except ImportError as error:
+        raise BadSettings(
+            f"an archive in `{scheme}://` needs obstore", where=str(root), hint="pip install 'daykeep[cloud]'"
+        ) from error
+    return ObjectStorage.of(str(root), assume_single_writer=assume_single_writer)
 
 
 class LocalStorage:

@@ -29,7 +29,7 @@ from target_archive.errors import ArchiveError, BadInput, BadSettings, StorageFa
 from target_archive.messages import LineReader
 from target_archive.progress import Progress
 from target_archive.settings import Settings, parse
-from target_archive.storage import LocalStorage
+from target_archive.storage import storage_of
 from target_archive.writer import new_run_id, open_writer
 
 ENVIRONMENT_PREFIX = "TARGET_ARCHIVE_"
@@ -43,7 +43,7 @@ logger = logging.getLogger("target-archive")
 def archive(settings: Settings, input_descriptor: int, output_descriptor: int) -> int:
     """Archive what comes until the input ends or a signal asks to stop; return the exit status."""
     run = os.environ.get("DAYKEEP_RUN_ID") or new_run_id()
-    writing = open_writer(LocalStorage(settings.root), settings.source, run=run, compression=settings.compression)
+    writing = open_writer(storage_of(settings.root), settings.source, run=run, compression=settings.compression)
     with _stopping() as stop, writing as writer:
         archiver, told = Archiver(writer, settings, lambda state: _tell(output_descriptor, state)), 0
         progress = Progress(archiver)

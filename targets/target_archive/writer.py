@@ -24,10 +24,13 @@ from target_archive import commit as records
 from target_archive import dayfile, layout
 from target_archive.commit import Change, Commit, DayFile, Drift, Segment, StreamFacts
 from target_archive.errors import ArchiveLocked, CorruptArchive, FormatError
-from target_archive.log import Log, StreamDay
+from target_archive.log import StreamDay
+from target_archive.reading import DayReader, encode_checkpoint, open_log
 from target_archive.shape import Shape, merge
-from target_archive.storage import LocalStorage
+from target_archive.storage import Storage
 
+CHECKPOINT_EVERY = 1_000
+"""Commits between two checkpoints of the log."""
 PART_SIZE = 64 << 20
 """A day file that has grown past this many bytes gets a next part, which bounds what one publish rewrites."""
 
@@ -88,24 +91,38 @@ def _moved(drift: Drift, count: int) -> Drift:
     return Drift(drift.shape, tuple(changes))
 
 
+class Found(msgspec.Struct):
+    """What a complete read has found out about lines that are already archived.
+
+    Attributes:
+        gone: Numbers of lines that the API has no longer, per stream and day.
+        same: Days whose snapshot equals that of an earlier day, per stream: that earlier day.
+    """
+
+    gone: dict[str, dict[str, tuple[int, ...]]] = {}
+    same: dict[str, dict[str, str]] = {}
+
+
 class Writer:
     """The one writer of a source, made by `open_writer`, which holds its lock.
 
     Attributes:
         log: What is committed.
+        days: Reads it.
         lines: Per stream, what is not.
         problems: What could not be published and why; the data is safe in its pack.
     """
 
     def __init__(
-        self, storage: LocalStorage, source: str, *, run: str, compression: str, now: Callable[[], datetime]
+        self, storage: Storage, source: str, *, run: str, compression: str, now: Callable[[], datetime]
     ) -> None:
         self._storage, self._source, self._run, self._now = storage, source, run, now
         self._compression = compression
         self._new_facts: dict[str, StreamFacts] = {}
         self.lines: dict[str, Lines] = defaultdict(Lines)
         self.problems: list[str] = []
-        self.log = Log(storage, source)
+        self.log = open_log(storage, source)
+        self.days = DayReader(storage, self.log)
         self.unpublished = 0
         self._recover()
 
@@ -154,16 +171,20 @@ class Writer:
         for lines in self.lines.values():
             lines.cut = len(lines.lines)
 
-    def commit(self, state: bytes | None, *, dropped: int = 0) -> int:
+    def commit(self, state: bytes | None, *, dropped: int = 0, found: Found | None = None) -> int:
         """Make durable the lines that `state` covers, or every line where it is None; return how many.
 
-        When this returns, the STATE may be told. When it raises, nothing may be assumed and the process must end.
+        `found` is what complete reads have found out about what is already archived. When this returns, the STATE may
+        be told. When it raises, nothing may be assumed and the process must end.
         """
         seq = self.log.seq + 1
         counts = {stream: len(lines.lines) if state is None else lines.cut for stream, lines in self.lines.items()}
         segments, members, offset = [], [], 0
+        found = found or Found()
         for stream, count in sorted(counts.items()):
             for day, lines in sorted(self.lines[stream].take(count).items()):
+                if day in found.same.get(stream, ()):
+                    continue
                 member = dayfile.compress(dayfile.join(lines))
                 members.append(member)
                 segments.append(Segment(stream, day, offset, len(member), len(lines), records.digest(member)))
@@ -173,7 +194,7 @@ class Writer:
             for stream, count in counts.items()
         }
         drift = {stream: noted for stream, noted in drift.items() if noted != Drift()}
-        if not segments and state is None and not self._new_facts and not drift:
+        if not segments and state is None and not self._new_facts and not drift and found == Found():
             return 0
         pack = b"".join(members)
         if pack:
@@ -187,6 +208,8 @@ class Writer:
             state=msgspec.Raw(state or b"null"),
             dropped=dropped,
             drift=drift,
+            gone=found.gone,
+            same=found.same,
         )
         self._new_facts.clear()
         for stream, count in counts.items():
@@ -197,25 +220,21 @@ class Writer:
     def publish(self) -> None:
         """Bring the day files up to date with everything committed."""
         seq = self.log.seq + 1
-        files = [
-            file
-            for key in sorted(self.log.pending)
-            if (file := self._stage(key, self.log.pending[key], seq)) is not None
-        ]
+        pending = self.log.pending
+        files = [file for key in sorted(pending) if (file := self._stage(key, pending[key], seq)) is not None]
         self.unpublished = 0
-        if not files:
-            return
-        for folder in {self.log.folder(file.stream) for file in files}:
-            self._storage.sync(folder)
-        self._append("publish", files=tuple(files))
-        self._put_in_place(files, seq)
+        if files:
+            for folder in {self.log.folder(file.stream) for file in files}:
+                self._storage.sync(folder)
+            self._append("publish", files=tuple(files))
+            self._put_in_place(files, seq)
         self._remove_used_packs()
 
     def _stage(self, key: StreamDay, pending: list[tuple[int, Segment]], seq: int) -> DayFile | None:
         """Write the new content of a day beside its file; None where the file is not the one that we wrote."""
         stream, day = key
         folder = self.log.folder(stream)
-        head = max(self.log.files.get(key, []), key=lambda file: file.part, default=None)
+        head = max(self.log.day(stream, day).files, key=lambda file: file.part, default=None)
         part, old, lines = (head.part + 1 if head else 1), b"", 0
         name = layout.day_file(day, part, self._compression)
         path = f"{folder}/{name}"
@@ -230,7 +249,7 @@ class Writer:
         if problem:
             self.problems.append(f"{path} {problem}: it is left alone, and what is new for that day stays in its pack")
             return None
-        members = [self.log.read_segment(number, segment) for number, segment in pending]
+        members = [self.days.segment(number, segment) for number, segment in pending]
         if len(members) > 1 or not layout.is_compressed(name):
             text = b"".join(dayfile.decompress(member) for member in members)
             members = [dayfile.compress(text) if layout.is_compressed(name) else text]
@@ -265,6 +284,17 @@ class Writer:
         except FileExistsError:
             raise ArchiveLocked("another writer has committed meanwhile", hint="run again") from None
         self.log.apply(commit, checksum)
+        if commit.seq % CHECKPOINT_EVERY == 0:
+            self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
+        """Sum the log up, so that opening it need not read every commit; without it nothing would be lost."""
+        path, folder = layout.checkpoint(self._source, self.log.seq), layout.commits(self._source)
+        self._storage.write(f"{path}.tmp", encode_checkpoint(self.log))
+        self._storage.rename(f"{path}.tmp", path)
+        for name in self._storage.names(folder):
+            if (layout.checkpoint_number(name) or self.log.seq) < self.log.seq:
+                self._storage.remove(f"{folder}/{name}")
 
     def _put_in_place(self, files: list[DayFile], seq: int) -> None:
         for file in files:
@@ -305,7 +335,7 @@ class Writer:
 
 @contextmanager
 def open_writer(
-    storage: LocalStorage,
+    storage: Storage,
     source: str,
     *,
     run: str,
@@ -326,15 +356,12 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{uuid.uuid4().hex[:8]}"
 
 
-def _check_format(storage: LocalStorage, source: str) -> None:
+def _check_format(storage: Storage, source: str) -> None:
     folder = layout.safe_name(source)
     path = layout.meta(folder, "format.json")
     known = storage.read(path)
     if known is None:
-        facts = {"archive": "daykeep", "format": records.FORMAT, "source": source}
-        storage.write(f"{path}.tmp", msgspec.json.encode(facts) + b"\n")
-        storage.rename(f"{path}.tmp", path)
-        storage.sync(layout.meta(folder))
+        _write_format(storage, source)
         return
     try:
         written = msgspec.json.decode(known, type=dict[str, int | str])["format"]
@@ -342,3 +369,13 @@ def _check_format(storage: LocalStorage, source: str) -> None:
         raise FormatError("not an archive of daykeep", where=path, hint="choose another root") from error
     if not isinstance(written, int) or written > records.FORMAT:
         raise FormatError(f"the archive has format {written}", where=path, hint="upgrade daykeep")
+    if written < records.FORMAT:
+        _write_format(storage, source)
+
+
+def _write_format(storage: Storage, source: str) -> None:
+    path = layout.meta(layout.safe_name(source), "format.json")
+    facts = {"archive": "daykeep", "format": records.FORMAT, "source": source}
+    storage.write(f"{path}.tmp", msgspec.json.encode(facts) + b"\n")
+    storage.rename(f"{path}.tmp", path)
+    storage.sync(layout.meta(layout.safe_name(source)))

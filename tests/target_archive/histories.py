@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from tests.target_archive.simulated import PowerLoss, SimulatedStorage
 
 from target_archive.archiver import Archiver
-from target_archive.log import Log
+from target_archive.reading import DayReader, open_log
 from target_archive.settings import Settings
 from target_archive.writer import open_writer
 
@@ -100,8 +100,8 @@ def run_once(
 
 
 def archived(storage: SimulatedStorage) -> list[bytes]:
-    log = Log(storage, "model")
-    return [line for day in log.days("s") for line in log.read_day("s", day)]
+    log = open_log(storage, "model")
+    return [line for day in log.days("s") for line in DayReader(storage, log).lines("s", day)]
 
 
 def history(
@@ -121,7 +121,7 @@ def history(
     told: list[dict[str, object]] = []
     try:
         for attempt in range(crashes + 1):
-            log = Log(storage, "model")
+            log = open_log(storage, "model")
             state = json.loads(bytes(log.state)) if from_archive and log.state else (told[-1] if told else None)
             storage.fail_at = rng.randint(1, 120) if attempt < crashes else None
             try:
@@ -143,7 +143,7 @@ def history(
         outcome.problems.append(f"lost: {lost}")
     if doubled := Counter(lines) - Counter(source.records):
         outcome.problems.append(f"doubled: {doubled}")
-    for (stream, day), files in Log(storage, "model").files.items():
-        if any(storage.read(f"model/{stream}/{file.name}") is None for file in files):
-            outcome.problems.append(f"day {day} is not published")
+    for file in open_log(storage, "model").files:
+        if storage.read(f"model/{file.stream}/{file.name}") is None:
+            outcome.problems.append(f"day {file.day} is not published")
     return outcome

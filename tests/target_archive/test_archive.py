@@ -131,14 +131,14 @@ def test_what_is_no_archive_or_a_newer_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no archive here"):
         sources(tmp_path)
     archive_all(tmp_path, [SCHEMA, message(1)])
-    for text, words in (('{"archive":"daykeep","format":2,"source":"tap"}', "format 2"), ("{}", "not an archive")):
+    for text, words in (('{"archive":"daykeep","format":3,"source":"tap"}', "format 3"), ("{}", "not an archive")):
         (tmp_path / "tap/_meta/format.json").write_text(text)
         with pytest.raises(FormatError, match=words):
             archive_all(tmp_path, [SCHEMA])
     commit = tmp_path / "tap/_meta/commits/00000001.json"
-    body = json.dumps({**json.loads(commit.read_text().splitlines()[0]), "format": 2})
+    body = json.dumps({**json.loads(commit.read_text().splitlines()[0]), "format": 3})
     commit.write_text(f"{body}\n{hashlib.sha256(body.encode()).hexdigest()}\n")
-    with pytest.raises(FormatError, match="format 2"):
+    with pytest.raises(FormatError, match="format 3"):
         Archive(tmp_path, "tap")
 
 

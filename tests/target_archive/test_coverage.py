@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.target_archive.simulated import SimulatedStorage
 
 from target_archive.commit import StreamFacts
 from target_archive.coverage import day_statuses, gaps
-from target_archive.log import Claim, Log
+from target_archive.log import Claim, Held, Log
 
 TODAY = date(2024, 5, 10)
 
 
 def log(held: Iterable[int], claims: Iterable[dict[str, Any]], *, by_day: bool = True, tz: str = "UTC") -> Log:
-    made = Log(SimulatedStorage(random.Random(0)), "model")
+    made = Log("model")
     bookmark = "at" if by_day else "updated"
     made.streams["s"] = StreamFacts(folder="s", day_field="at", bookmark_properties=(bookmark,), timezone=tz)
-    made.files = {("s", f"2024-05-{day:02d}"): [] for day in held}
-    made.claims["s"] = {
-        str(number): msgspec.convert({"status": "complete", **claim}, Claim) for number, claim in enumerate(claims)
-    }
+    made.held["s"] = {f"2024-05-{day:02d}": Held(grown=[(1, 1)]) for day in held}
+    made.claims["s"] = [Claim(1, **{"status": "complete", **claim}) for claim in claims]
     return made
 
 
 def claim(start: str | None, end: str, **more: Any) -> dict[str, Any]:
-    return {"from": start, "to": end, **more}
+    return {"start": start, "end": end, **more}
 
 
 WHOLE = claim(None, "2024-05-03T06:00:00Z")

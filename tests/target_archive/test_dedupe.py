@@ -33,7 +33,7 @@ def test_only_a_record_equal_to_its_keys_latest_version_is_a_repeat_however_much
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dedupe, "FRESH_ENTRIES", fresh)
         patch.setattr(dedupe, "FROZEN_ENTRIES", frozen)
-        rule = LatestVersion(lambda day: list(archive[day]), ("id",))
+        rule = LatestVersion(lambda day: (list(archive[day]), ()), ("id",))
         for day, key, text, commit in records:
             repeat = rule.is_repeat(day, (key,), line(key, text))
             assert repeat == (latest.get((day, key)) == text)
@@ -49,7 +49,7 @@ def test_only_a_record_equal_to_its_keys_latest_version_is_a_repeat_however_much
 
 def copies(archived: list[bytes], since: int, **start: Any) -> CopiesReadAgain:
     options = {"resumes_exactly": False, "position": "t", "start": None, **start}
-    return CopiesReadAgain(lambda _: archived, lambda _: since, **options)
+    return CopiesReadAgain(lambda _: (archived, ()), lambda _: since, **options)
 
 
 def dated(time: object) -> bytes:
@@ -78,7 +78,7 @@ def test_each_copy_that_is_read_again_is_matched_once(
 
 
 def test_keys_may_be_objects_lists_and_missing() -> None:
-    rule = LatestVersion(lambda _: [b'{"id":{"a":1}}', b'{"id":[1]}', b"{}", b"7"], ("id",))
+    rule = LatestVersion(lambda _: ([b'{"id":{"a":1}}', b'{"id":[1]}', b"{}", b"7"], ()), ("id",))
     assert dedupe.hashable(({"b": 1, "a": [2]},)) == (b'{"a":[2],"b":1}',)
     for key in ({"a": 1}, [1]):
         assert rule.is_repeat(

@@ -23,7 +23,7 @@ from target_archive.archive import Archive
 from target_archive.archiver import Archiver
 from target_archive.commit import Change, Drift
 from target_archive.drift import Watch, in_words, load_sample
-from target_archive.log import Log
+from target_archive.reading import DayReader, open_log
 from target_archive.settings import Settings
 from target_archive.shape import Shape, decoder_type, merge, news, places, shape_of
 from target_archive.storage import LocalStorage
@@ -56,7 +56,7 @@ def records(first: int, count: int, day: int | None = None, **fields: Any) -> li
 
 
 def changes(root: Path) -> list[Change]:
-    return [noted.change for noted in Log(LocalStorage(root), "x").changes]
+    return [noted.change for noted in open_log(LocalStorage(root), "x").changes]
 
 
 def told(root: Path) -> list[tuple[str, str, str]]:
@@ -435,8 +435,8 @@ def test_a_record_that_fits_never_is_drift_and_every_new_shape_is_noticed(values
 
 def archived_shape(storage: LocalStorage) -> tuple[Shape | None, Shape | None]:
     """What the log says, and what the archived records say."""
-    log = Log(storage, "model")
-    lines = [line for day in log.days("s") for line in log.read_day("s", day)]
+    log = open_log(storage, "model")
+    lines = [line for day in log.days("s") for line in DayReader(storage, log).lines("s", day)]
     shapes = [shape_of(json.loads(line)) for line in lines]
     return log.shapes.get("s"), reduce(merge, shapes) if shapes else None
 
@@ -460,7 +460,7 @@ def test_after_any_power_loss_the_shape_is_that_of_the_archived_records() -> Non
             storage.operations = 0
             known, real = archived_shape(storage)
             assert known == real
-        log = Log(storage, "model")
+        log = open_log(storage, "model")
         assert len({(one.change.kind, one.change.path) for one in log.changes}) == len(log.changes)
     assert crashes > 100
 
@@ -475,7 +475,7 @@ def test_what_waits_for_a_state_waits_with_its_drift(tmp_path: Path) -> None:
         head, *lines = said(new)
         archiver.take([head, *lines[:3], state, *lines[3:]])
         archiver.commit_if_due()
-        known, real = Log(LocalStorage(tmp_path), "x").shapes["s"], set()
+        known, real = open_log(LocalStorage(tmp_path), "x").shapes["s"], set()
         real = {path for path, _ in places(known)}
         assert {"f0", "f1", "f2"} < real
         assert "f3" not in real

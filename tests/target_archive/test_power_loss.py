@@ -58,12 +58,15 @@ def tell_first(archiver: Archiver) -> None:
 
 def without_dedupe(archiver: Archiver) -> None:
     class Never:
-        rule = "none"
+        changed = 0
 
         def is_repeat(self, *_: Any) -> bool:
             return False
 
         def trim(self, _: Any) -> None: ...
+
+        def missed(self, _: Any) -> list[int]:
+            return []
 
     archiver._start.dedupe = lambda *_, **__: Never()  # type: ignore[method-assign]
 
