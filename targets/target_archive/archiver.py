@@ -243,6 +243,12 @@ class Archiver:
         self._writer.write_samples({name: sink.watch.sample for name, sink in self.sinks.items() if sink.watch.counted})
 
     @property
+    def changed_events(self) -> dict[str, int]:
+        """How many records of each `event` stream have come again with other content: both versions are kept."""
+        events = {name: sink.dedupe.changed for name, sink in self.sinks.items() if sink.facts.mode == "event"}
+        return {name: count for name, count in events.items() if count}
+
+    @property
     def beyond_policy(self) -> list[Noted]:
         """Changes that no one has acknowledged, and that the policy says a run must not end well with."""
         changes = self._writer.log.changes

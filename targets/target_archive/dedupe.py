@@ -31,6 +31,8 @@ ReadDay = Callable[[str], tuple[Sequence[bytes], Container[int]]]
 
 
 class Dedupe(Protocol):
+    changed: int
+
     def is_repeat(self, day: str, key: Hashable, line: bytes) -> bool:
         """Whether to drop the line; if not, it counts as archived from now on."""
 

@@ -30,7 +30,7 @@ from target_archive.messages import LineReader
 from target_archive.progress import Progress
 from target_archive.settings import Settings, parse
 from target_archive.storage import storage_of
-from target_archive.writer import new_run_id, open_writer
+from target_archive.writer import Writer, new_run_id, open_writer
 
 ENVIRONMENT_PREFIX = "TARGET_ARCHIVE_"
 DRIFT_STATUS = 4
@@ -66,21 +66,25 @@ def archive(settings: Settings, input_descriptor: int, output_descriptor: int) -
         if told > _CHANGES_TOLD:
             logger.warning("further changes: %s; `daykeep schema log` has all", f"{told - _CHANGES_TOLD:,}")
         progress.show()
-        for problem in writer.problems:
-            logger.error("%s", problem)
-        for problem, count in archiver.problems.items():
-            often = f" ({count:,} times)" if count > 1 else ""
-            logger.error("%s%s; kept in %s/_meta/dead_letters", problem, often, settings.source)
-        if stop.signal:
-            return 128 + stop.signal
-        if archiver.problems or writer.problems:
-            return 1
-        if beyond := len(archiver.beyond_policy):
-            logger.error(
-                "changes beyond policy: %s; all is archived; see `daykeep schema log`, then `ack`", f"{beyond:,}"
-            )
-            return DRIFT_STATUS
-        return 0
+        status = _tell_outcome(archiver, writer, settings.source)
+        return 128 + stop.signal if stop.signal else status
+
+
+def _tell_outcome(archiver: Archiver, writer: Writer, source: str) -> int:
+    """Log what a person should know of a run that has ended; return the exit status that it asks for."""
+    for stream, count in archiver.changed_events.items():
+        logger.warning("%s: %s events came again with other content; both versions are kept", stream, f"{count:,}")
+    for problem in writer.problems:
+        logger.error("%s", problem)
+    for problem, count in archiver.problems.items():
+        often = f" ({count:,} times)" if count > 1 else ""
+        logger.error("%s%s; kept in %s/_meta/dead_letters", problem, often, source)
+    if archiver.problems or writer.problems:
+        return 1
+    if beyond := len(archiver.beyond_policy):
+        logger.error("changes beyond policy: %s; all is archived; see `daykeep schema log`, then `ack`", f"{beyond:,}")
+        return DRIFT_STATUS
+    return 0
 
 
 def _tell_drift(archiver: Archiver, told: int) -> int:
