@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABCMeta
+
 import msgspec
 
 
-class Component(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class _Kinds(msgspec.StructMeta, ABCMeta):
+    """Lets a base name what each of its kinds must bring (`abstractmethod`)."""
+
+
+class Component(
+    msgspec.Struct, metaclass=_Kinds, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """A part of a declaration; keys that it does not know are mistakes."""

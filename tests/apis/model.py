@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -94,7 +95,7 @@ class Window:
             self.used, self.reset = 0, float(int(self._clock()) + self._seconds)
 
 
-class Model(ThreadingHTTPServer):
+class Model(ThreadingHTTPServer, ABC):
     """A model server, serving inside a `with` block.
 
     Attributes:
@@ -121,9 +122,9 @@ class Model(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
+    @abstractmethod
     def answer(self, asked: Asked) -> Answer:
         """What the API says. Raises Refused."""
-        raise NotImplementedError
 
     def answered(self, asked: Asked) -> Answer:
         with self._lock:

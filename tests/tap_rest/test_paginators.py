@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import pytest
+from tests.tap_rest.pages import START, page
 
 from tap_rest.errors import UnexpectedPage
 from tap_rest.language.links import links
 from tap_rest.language.paginators import (
     CursorPaginator,
-    End,
     KeysetPaginator,
     LinkHeaderPaginator,
     NextUrlPaginator,
@@ -22,19 +20,9 @@ from tap_rest.language.paginators import (
     Paginator,
     SinglePagePaginator,
 )
+from tap_rest.language.paging import End
 from tap_rest.page import Page
 from tap_rest.request import Request
-
-START = Request("https://x.test/v1/rows", params=(("q", "a"),), headers=(("Accept", "x"),))
-
-
-def page(
-    rows: int | list[Any] = 2, around: Mapping[str, Any] | None = None, link: str = "", request: Request = START
-) -> Page:
-    found = [{"id": number} for number in range(rows)] if isinstance(rows, int) else rows
-    headers = {"link": link} if link else {}
-    body = json.dumps({"data": found, **(around or {})}).encode()
-    return Page(request, 200, headers, body, request.url, [json.dumps(row).encode() for row in found])
 
 
 def params(found: Request | End) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 
-from tap_rest.auth.flow import AuthKind, Placed
+from tap_rest.auth.flow import AuthKind, Placed, Secret
 from tap_rest.auth.jwt import JwtAuth
 from tap_rest.auth.oauth import LOG_INS, OAuth2Auth
 from tap_rest.auth.session import SessionAuth
@@ -25,17 +25,12 @@ class ApiKeyAuth(Placed, tag="api_key", frozen=True, kw_only=True):
 
     Attributes:
         key: The secret, `"{settings.api_key}"`.
-        name: Header, query parameter or cookie that takes it.
-        prefix: Text before the secret, with its space: `"Token "`.
     """
 
-    key: str
+    key: Secret
 
     def signed(self, request: Request) -> Request:
         return self.placed(request, self.key)
-
-    def secrets(self) -> tuple[str, ...]:
-        return (self.key,)
 
 
 class BasicAuth(AuthKind, tag="basic", frozen=True, kw_only=True):
@@ -47,13 +42,13 @@ class BasicAuth(AuthKind, tag="basic", frozen=True, kw_only=True):
     """
 
     username: str
-    password: str = ""
+    password: Secret = ""
 
     def signed(self, request: Request) -> Request:
         return request.with_headers({"Authorization": f"Basic {self._encoded()}"})
 
     def secrets(self) -> tuple[str, ...]:
-        return (self.password, self._encoded())
+        return (*super().secrets(), self._encoded())
 
     def _encoded(self) -> str:
         return base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
@@ -66,13 +61,10 @@ class BearerAuth(AuthKind, tag="bearer", frozen=True, kw_only=True):
         token: The token, `"{settings.token}"`.
     """
 
-    token: str
+    token: Secret
 
     def signed(self, request: Request) -> Request:
         return request.with_headers({"Authorization": f"Bearer {self.token}"})
-
-    def secrets(self) -> tuple[str, ...]:
-        return (self.token,)
 
 
 Single = (

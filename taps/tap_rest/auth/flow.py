@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
+from abc import abstractmethod
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, suppress
 from importlib import import_module
 from textwrap import shorten
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 
 import msgspec
@@ -32,6 +33,8 @@ MOST_FORCED = 20
 """Tokens that may be refused before their time in one run."""
 
 Flow = Generator[Request, Page, None]
+Secret = Annotated[str, msgspec.Meta(extra={"secret": True})]
+"""An option whose value is redacted wherever it turns up."""
 
 
 class Token(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -101,7 +104,7 @@ class AuthKind(Component, frozen=True, kw_only=True):
 
     def secrets(self) -> tuple[str, ...]:
         """Texts to redact wherever they turn up."""
-        return ()
+        return tuple(getattr(self, field.name) for field in msgspec.structs.fields(self) if field.type == Secret)
 
     def kept_as(self) -> tuple[str, ...] | None:
         """What tells these credentials from all others where their tokens must outlive the run; None where not."""
@@ -112,9 +115,9 @@ class Placed(AuthKind, frozen=True, kw_only=True):
     """Credentials that are one text in one place.
 
     Attributes:
-        name: Header, query parameter or cookie that takes it.
+        name: Header, query parameter or cookie that takes the credential.
         location: Where that is: `in: header`, `query` or `cookie`.
-        prefix: Text before it, with its space: `"Token "`.
+        prefix: Text before the credential, with its space: `"Token "`.
     """
 
     name: str
@@ -139,8 +142,6 @@ class Fetched(Placed, frozen=True, kw_only=True):
     """Credentials that are fetched when there are none, before their end, and once when a request is refused (401).
 
     Attributes:
-        name: Header, query parameter or cookie that takes the token.
-        prefix: Text before the token, with its space.
         token_path: Path of the token in the answer.
         expires_path: Path of its end: seconds from now, or a time.
         lifetime: Seconds that a token lives where the answer does not say; without it until it is refused.
@@ -152,9 +153,9 @@ class Fetched(Placed, frozen=True, kw_only=True):
     expires_path: str | None = None
     lifetime: float | None = None
 
+    @abstractmethod
     def token_request(self, before: Token, now: float) -> Private:
         """What to ask for a token."""
-        raise NotImplementedError
 
     def next_token(self, page: Page, before: Token, now: float) -> Token | None:
         """The token in the answer; None where it holds none."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from tap_rest.auth.flow import AuthKind, CredentialsUnusable, Flow, Token, Tokens, from_extra
+from tap_rest.auth.flow import AuthKind, CredentialsUnusable, Flow, Secret, Token, Tokens, from_extra
 from tap_rest.request import Request
 
 SKEW = 30
@@ -24,7 +24,7 @@ class Assertion(AuthKind, frozen=True, kw_only=True):
         lifetime: Seconds that the claims hold.
     """
 
-    key: str
+    key: Secret
     claims: dict[str, str | int | float | bool | list[str]]
     algorithm: Literal["RS256", "ES256", "HS256"] = "RS256"
     key_id: str = ""
@@ -51,7 +51,7 @@ class Assertion(AuthKind, frozen=True, kw_only=True):
 
     def secrets(self) -> tuple[str, ...]:
         """The key, and its lines one by one."""
-        return (self.key, *(line for line in self._key().splitlines() if not line.startswith("-----")))
+        return (*super().secrets(), *(line for line in self._key().splitlines() if not line.startswith("-----")))
 
     def _key(self) -> str:
         return self.key.replace("\\n", "\n") if self.key.startswith("-----BEGIN") else self.key

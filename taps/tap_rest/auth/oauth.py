@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from tap_rest.auth.flow import CredentialsUnusable, Fetched, Token, checked_token_url, posted
+from tap_rest.auth.flow import CredentialsUnusable, Fetched, Secret, Token, checked_token_url, posted
 from tap_rest.auth.jwt import Assertion
 from tap_rest.page import Page
 from tap_rest.request import Private
@@ -58,11 +58,11 @@ class OAuth2Auth(Fetched, tag="oauth2", frozen=True, kw_only=True):
     grant: Literal["client_credentials", "refresh_token", "password", "jwt_bearer", "authorization_code", "device_code"]
     token_url: str
     client_id: str = ""
-    client_secret: str = ""
+    client_secret: Secret = ""
     client_auth: Literal["form", "json", "basic"] = "form"
-    refresh_token: str = ""
+    refresh_token: Secret = ""
     username: str = ""
-    password: str = ""
+    password: Secret = ""
     assertion: Assertion | None = None
     authorize_url: str = ""
     authorize_params: dict[str, str] = {}
@@ -124,8 +124,7 @@ class OAuth2Auth(Fetched, tag="oauth2", frozen=True, kw_only=True):
 
     def secrets(self) -> tuple[str, ...]:
         assertion = self.assertion.secrets() if self.assertion else ()
-        basic = self._basic().removeprefix("Basic ")
-        return (self.client_secret, self.refresh_token, self.password, basic, *assertion)
+        return (*super().secrets(), self._basic().removeprefix("Basic "), *assertion)
 
     def asking(self, url: str, **members: str) -> Private:
         """What to ask at a URL of the server, in the name of the client; members without a value are left out."""

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
 import msgspec
 
-from tap_rest.auth.flow import AuthKind, Flow, Placed, Tokens, from_extra, without_param
+from tap_rest.auth.flow import AuthKind, Flow, Placed, Secret, Tokens, from_extra, without_param
 from tap_rest.language.replication import SLOT, Format, formatted, slots
 from tap_rest.request import Request
 
@@ -34,7 +34,7 @@ class HmacAuth(Placed, tag="hmac", frozen=True, kw_only=True):
         headers: Further headers, the key's name for example.
     """
 
-    key: str
+    key: Secret
     message: str
     name: str = "X-Signature"
     algorithm: Literal["sha1", "sha256", "sha512"] = "sha256"
@@ -69,9 +69,6 @@ class HmacAuth(Placed, tag="hmac", frozen=True, kw_only=True):
         stamped = self.timestamp_name and self.location == "query"
         return without_param(request, self.timestamp_name) if stamped else request
 
-    def secrets(self) -> tuple[str, ...]:
-        return (self.key,)
-
 
 class OAuth1Auth(AuthKind, tag="oauth1a", frozen=True, kw_only=True):
     """OAuth 1.0a, in the `Authorization` header; needs `pip install 'daykeep[oauth1]'`.
@@ -86,9 +83,9 @@ class OAuth1Auth(AuthKind, tag="oauth1a", frozen=True, kw_only=True):
     """
 
     consumer_key: str
-    consumer_secret: str
+    consumer_secret: Secret
     token: str = ""
-    token_secret: str = ""
+    token_secret: Secret = ""
     signature_method: Literal["HMAC-SHA1", "HMAC-SHA256"] = "HMAC-SHA1"
     realm: str = ""
 
@@ -108,9 +105,6 @@ class OAuth1Auth(AuthKind, tag="oauth1a", frozen=True, kw_only=True):
         sent = msgspec.structs.replace(request, url=url, params=())
         yield sent.with_headers({"Authorization": signed["Authorization"]})
 
-    def secrets(self) -> tuple[str, ...]:
-        return (self.consumer_secret, self.token_secret)
-
 
 class AwsSigV4Auth(AuthKind, tag="aws_sigv4", frozen=True, kw_only=True):
     """Signature version 4 of AWS; needs `pip install 'daykeep[aws]'`.
@@ -126,24 +120,17 @@ class AwsSigV4Auth(AuthKind, tag="aws_sigv4", frozen=True, kw_only=True):
     service: str
     region: str
     access_key: str
-    secret_key: str
-    session_token: str = ""
+    secret_key: Secret
+    session_token: Secret = ""
 
     def flow(self, request: Request, tokens: Tokens) -> Flow:  # noqa: ARG002 - the library looks at the clock itself
-        url = encoded(request)
-        auth = from_extra("botocore.auth", "aws")
-        asked = from_extra("botocore.awsrequest", "aws").AWSRequest(
-            request.method, url, dict(request.headers), request.body.encode()
-        )
-        key = from_extra("botocore.credentials", "aws").Credentials(
-            self.access_key, self.secret_key, self.session_token or None
-        )
+        url, names = encoded(request), ("auth", "awsrequest", "credentials")
+        auth, awsrequest, credentials = (from_extra(f"botocore.{name}", "aws") for name in names)
+        asked = awsrequest.AWSRequest(request.method, url, dict(request.headers), request.body.encode())
+        key = credentials.Credentials(self.access_key, self.secret_key, self.session_token or None)
         kind = auth.S3SigV4Auth if self.service == "s3" else auth.SigV4Auth
         kind(key, self.service, self.region).add_auth(asked)
         yield msgspec.structs.replace(request, url=url, params=(), headers=tuple(asked.headers.items()))
-
-    def secrets(self) -> tuple[str, ...]:
-        return (self.secret_key, self.session_token)
 
 
 def encoded(request: Request) -> str:

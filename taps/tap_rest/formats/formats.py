@@ -11,6 +11,7 @@ import codecs
 import csv
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from io import StringIO
 from itertools import chain, islice
@@ -27,7 +28,6 @@ from tap_rest.formats.xml_text import as_json
 
 csv.field_size_limit(1 << 30)  # of the process; a field is in memory already, and its 128 KiB would refuse whole files
 
-Char = Annotated[str, msgspec.Meta(min_length=1, max_length=1)]
 ROWS = 1000
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 _BEGINNING = re.compile(r"[^ \t\r\n\x1e]")  # 0x1e opens each text of a JSON sequence (RFC 7464)
@@ -55,14 +55,13 @@ class FormatKind(Component, frozen=True, kw_only=True):
     def texts(self, body: Body) -> list[Body]:
         """The body as JSON text, one for each file where it is an archive of several.
 
-        Raises:
-            UnexpectedPage: The body is cut, damaged or not of this format.
-            SpoolFailed: There is no room for a large one.
+        Raises UnexpectedPage where it is cut, damaged or not of this format, SpoolFailed where there is no room for it.
         """
         return [self._json(file) for file in unpacked(body, self.member)]
 
+    @abstractmethod
     def _json(self, body: Body) -> Body:
-        raise NotImplementedError
+        """One file as JSON text."""
 
 
 class TextFormat(FormatKind, frozen=True, kw_only=True):
@@ -123,9 +122,9 @@ class RowsFormat(TextFormat, frozen=True, kw_only=True):
             return b"[]"
         raise UnexpectedPage("the body is empty", hint="`empty_ok` takes that for no records")
 
+    @abstractmethod
     def _rows(self, texts: Iterator[bytes]) -> Iterator[bytes]:
         """From the text, in pieces of whole lines, to runs of the elements of a list."""
-        raise NotImplementedError
 
 
 class JsonlFormat(RowsFormat, tag="jsonl", frozen=True, kw_only=True):
@@ -160,7 +159,7 @@ class CsvFormat(RowsFormat, tag="csv", frozen=True, kw_only=True):
     accept: ClassVar[str] = "text/csv, */*;q=0.5"
     composes: ClassVar[bool] = True
 
-    delimiter: Char = ","
+    delimiter: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] = ","
     quote: Annotated[str, msgspec.Meta(max_length=1)] = '"'
     skip: Annotated[int, msgspec.Meta(ge=0)] = 0
     names: list[str] = []
@@ -198,9 +197,8 @@ class CsvFormat(RowsFormat, tag="csv", frozen=True, kw_only=True):
         if not names or (names[0].startswith(("{", "[", "<")) and not self.names):
             raise UnexpectedPage("the body has no row with the columns' names")
         if len(names) == 1 and not rows and not self.names and self.required != names:
-            raise UnexpectedPage(
-                f"the body is one line without a {self.delimiter!r}: {names[0][:80]}", hint="`required` names columns"
-            )
+            problem = f"the body is one line without a {self.delimiter!r}: {names[0][:80]}"
+            raise UnexpectedPage(problem, hint="`required` names columns")
         for index, name in enumerate(names):
             if not name or name in names[:index]:
                 raise UnexpectedPage(f"{name} names two columns" if name else f"column {index + 1} has no name")

@@ -73,14 +73,8 @@ class Inflate:
 def unpacked(body: Body, member: str = "*", caps: Caps = Caps()) -> list[Body]:
     """The files in a body that is gzip or zip, by its first bytes and to any order of the two; else the body alone.
 
-    Args:
-        body: Whole, as the server meant it.
-        member: Pattern of the names in a zip that are wanted; they come in the order of the archive.
-        caps: On all that comes out together.
-
-    Raises:
-        UnexpectedPage: It is damaged, cut, encrypted or too large, or has no such member.
-        SpoolFailed: There is no room for what comes out.
+    Of a zip they are those whose names `member` matches, in its order; `caps` are on all that comes out together.
+    Raises UnexpectedPage where it is damaged, cut, encrypted, too large or without such a member, and SpoolFailed.
     """
     room, size = caps.room(size_of(body)), 0
     found: list[Body] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -148,19 +149,13 @@ def check_whole(text: bytes) -> None:
     check_utf8(text)
     try:
         _RAW.decode(text)
-    except REFUSED:
-        _check_tokens(text)
-
-
-def _check_tokens(text: bytes) -> None:
-    """Refuses what is not whole; half surrogate pairs, NaN and great depth are whole, though msgspec refuses them."""
-    try:
-        members(text)
-        json.loads(text, parse_int=str, parse_float=str)
-    except RecursionError:
-        pass
-    except ValueError as error:
-        raise UnexpectedPage(f"the body is not whole JSON: {error}") from None
+    except REFUSED:  # half surrogate pairs, NaN and great depth, too, which are whole
+        try:
+            members(text)
+            with suppress(RecursionError):
+                json.loads(text, parse_int=str, parse_float=str)
+        except ValueError as error:
+            raise UnexpectedPage(f"the body is not whole JSON: {error}") from None
 
 
 def check_utf8(text: bytes, at: int = 0) -> None:
@@ -171,9 +166,8 @@ def check_utf8(text: bytes, at: int = 0) -> None:
         text.decode()
     except UnicodeDecodeError as error:
         hint = "it looks like UTF-16" if text[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        raise UnexpectedPage(
-            f"the body is not UTF-8 (byte {at + error.start} is 0x{text[error.start]:02x})", hint=hint
-        ) from None
+        problem = f"the body is not UTF-8 (byte {at + error.start} is 0x{text[error.start]:02x})"
+        raise UnexpectedPage(problem, hint=hint) from None
 
 
 def on_one_line(record: bytes) -> bytes:

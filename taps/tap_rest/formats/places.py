@@ -54,16 +54,9 @@ def places(
 def values_at(
     text: bytes, path: str, wanted: str, *, missing_ok: bool = False
 ) -> Iterator[tuple[tuple[str, ...], bytes]]:
-    """Every value that a path with `*` leads to, with the names at the `*`.
+    """Every value that a path with `*` leads to, with the names at the `*`; null or nothing may be `missing_ok`.
 
-    Args:
-        text: Whole JSON.
-        path: May have several `*`.
-        wanted: What it has to be, `a list`.
-        missing_ok: Whether null or nothing there is left out.
-
-    Raises:
-        UnexpectedPage: Something else is there, or a name on the way stands twice.
+    Raises UnexpectedPage where something else is there than is wanted (`a list`), or a name on the way stands twice.
     """
     for way, names, value in places(text, steps_of(path)):
         if value is not None and kind_of(value) == wanted:

@@ -7,6 +7,7 @@ table), one is composed: member by member, each value the API's own bytes.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -40,13 +41,9 @@ class RecordsKind(Component, frozen=True, kw_only=True):
     def slices(self, body: bytes, *, at: int = 0, first: int = 0) -> Sequence[bytes]:
         """The records of a body, in order, each an object on one line.
 
-        Args:
-            body: All of it, or a part: some elements of a list in brackets.
-            at: Where the part stands in the body.
-            first: Number of its first record.
-
-        Raises:
-            UnexpectedPage: The body is not whole UTF-8 JSON, or is not shaped as declared.
+        The body may be a part of a larger one, some elements of a list in brackets: `at` is where that stands in it,
+        `first` the number of its first record. Raises UnexpectedPage where it is not whole UTF-8 JSON, or not shaped as
+        declared.
         """
         text = body.removeprefix(BOM)
         check_utf8(text, at)
@@ -59,11 +56,7 @@ class RecordsKind(Component, frozen=True, kw_only=True):
         return found
 
     def streamed(self, body: Spool) -> Streamed | None:  # noqa: ARG002 - only lists are found in parts
-        """The records of a body in a file; None where it takes all of it at once to find them.
-
-        Raises:
-            UnexpectedPage: As for slices.
-        """
+        """The records of a body in a file, as `slices`; None where it takes all of it at once to find them."""
         return None
 
     @property
@@ -71,8 +64,9 @@ class RecordsKind(Component, frozen=True, kw_only=True):
         """Whether a record is an object that the API itself does not have."""
         return False
 
+    @abstractmethod
     def _found(self, text: bytes) -> Sequence[bytes]:
-        raise NotImplementedError
+        """The records of UTF-8 text, once it is proved to be whole."""
 
 
 class EntriesKind(RecordsKind, frozen=True, kw_only=True):

@@ -72,15 +72,10 @@ class Streamed(Sequence[bytes]):
 
 
 def streamed_list(body: Spool, path: str, slices: Callable[..., Sequence[bytes]]) -> Streamed | None:
-    """The list at a path as records; None where much stands before or behind it, or nothing in it.
+    """The list at a path without `*` as records; None where much stands before or behind it, or nothing in it.
 
-    Args:
-        body: The text.
-        path: Without `*`.
-        slices: Gives the records of a part of the list, as a selector does.
-
-    Raises:
-        UnexpectedPage: It is not whole UTF-8 JSON, or its elements are not as declared.
+    `slices` gives the records of a part of the list, as a selector does. Raises UnexpectedPage where the body is not
+    whole UTF-8 JSON, or the elements are not as declared.
 
     What stands around it is put together with a mark in its place. That this is whole JSON, with the mark in the list
     at the path, proves both the place of the list and all that is not in it.
@@ -124,10 +119,8 @@ def _marked(text: bytes, path: str) -> list[bytes]:
 def _runs(body: Spool, at: int) -> Iterator[tuple[int, int]]:
     """Where runs of elements of a list begin and end, whose inside begins at `at`.
 
-    It is not checked that a run is whole JSON, only that it ends where it must if it is.
-
-    Raises:
-        UnexpectedPage: The body ends before the list does.
+    That a run is whole JSON is not checked, only that it ends where it must if it is. Raises UnexpectedPage where the
+    body ends before the list does.
     """
     size, last = body.window, False
     while not last:

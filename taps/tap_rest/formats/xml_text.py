@@ -80,15 +80,11 @@ class _Reader:
         return found | {path[-1]: [] for path in self._lists if path[:-1] == element.path and path[-1] not in found}
 
 
-def as_json(body: bytes, lists: frozenset[tuple[str, ...]] = frozenset()) -> bytes:
-    """An XML document as JSON text; `XmlFormat` says how.
+def as_json(body: bytes, lists: frozenset[tuple[str, ...]]) -> bytes:
+    """An XML document, in the encoding that it declares, as JSON text; `XmlFormat` says how.
 
-    Args:
-        body: With its byte order mark or its declared encoding; else UTF-8.
-        lists: Paths, from the root, of the elements that are always a list.
-
-    Raises:
-        UnexpectedPage: It is not whole and well-formed, not in its encoding, declares a DTD or is nested too deep.
+    `lists` are the paths of the elements that are always a list. Raises UnexpectedPage where it is not whole and
+    well-formed, not in its encoding, declares a DTD or is nested too deep.
     """
     found = _DECLARED.match(body)
     encoding = "utf-16" if body[:2] in (b"\xff\xfe", b"\xfe\xff") else found[1].decode() if found else "utf-8"

@@ -41,10 +41,7 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
     """A declaration with its settings put in.
 
     Attributes:
-        name: Of the tap.
         base_url: Without a slash at the end.
-        auth: Signs requests.
-        limits: For the Limiter.
         streams: By name, as declared.
         check: One cheap request that proves the credentials.
         timeouts: For the check; streams have their own.
@@ -65,7 +62,6 @@ class BoundStream(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine needs to fetch one stream.
 
     Attributes:
-        name: Of the stream.
         declared: Paginator, records, errors, timeouts, keys … with settings put in; its path, params, headers and
             body are still templates.
         base_url: Without a slash at the end.
@@ -108,13 +104,8 @@ class BoundStream(msgspec.Struct, frozen=True, kw_only=True):
     def request(self, *, start: str | None = None, until: str | None = None, partition: Partition = WHOLE) -> Request:
         """The first request of a unit, before `paginator.first`.
 
-        Args:
-            start: The bookmark or start date to read from, lookback already taken off; None for everything.
-            until: The end, exclusive; None for open-ended.
-            partition: Which of the stream's.
-
-        Raises:
-            ConfigError: The path, a header or the body needs a start or end that is not there, or it is not a time.
+        It reads from `start`, a bookmark or date with lookback already taken off, to `until`, exclusive; None is open.
+        Raises ConfigError where the path, a header or the body needs one that is not there, or that is not a time.
         """
         stream = self.declared
         replication = stream.replication

@@ -16,15 +16,7 @@ import msgspec
 from tap_rest.auth.auth import Auth, NoAuth
 from tap_rest.auth.signing import SLOTS as SIGNED_SLOTS
 from tap_rest.errors import DeclarationError
-from tap_rest.language.binding import (
-    Bound,
-    BoundStream,
-    bound_auth,
-    bound_streams,
-    check_request,
-    checked_url,
-    filled,
-)
+from tap_rest.language.binding import Bound, BoundStream, bound_auth, bound_streams, check_request, checked_url, filled
 from tap_rest.language.checks import each_mistakes, template_mistakes
 from tap_rest.language.references import schema_at
 from tap_rest.language.vocabulary import COMMON_SETTINGS, Check, Defaults, Name, Setting, Stream
@@ -71,9 +63,7 @@ class Declaration(Defaults, frozen=True, kw_only=True):
     def bind(self, settings: Mapping[str, Any]) -> Bound:
         """The declaration with settings put in; settings that it does not declare are left alone.
 
-        Raises:
-            ConfigError: A required setting is missing, a value is of the wrong kind, or one that is needed is not
-            there.
+        Raises ConfigError where a setting or a value that is needed is missing, or one is of the wrong kind.
         """
         values = {"api_version": self.api_version}
         for name, setting in self.settings.items():

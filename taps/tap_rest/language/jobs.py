@@ -17,7 +17,7 @@ from tap_rest.component import Component
 from tap_rest.errors import UnexpectedPage
 from tap_rest.formats.places import not_there
 from tap_rest.language.links import absolute
-from tap_rest.language.paginators import Count, End
+from tap_rest.language.paging import Count, End
 from tap_rest.language.replication import Duration, duration
 from tap_rest.page import Page
 from tap_rest.request import DEFAULT_PORTS, Request, origin

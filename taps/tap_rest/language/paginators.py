@@ -1,8 +1,4 @@
-"""Paginators: how the next request follows from a page. Options are fields, behaviour is `first` and `next`, both pure.
-
-The page token is the next request, so a checkpoint stores a Request and a loop is a Request seen before. A paginator
-alone decides the end; what it cannot know without memory (pages fetched so far, unique keys) is the engine's to check.
-"""
+"""Paginators: the kinds there are (what each of them is, is in paging.py). The union is the list of them all."""
 
 from __future__ import annotations
 
@@ -13,110 +9,14 @@ from urllib.parse import parse_qsl, quote, urlencode, urljoin
 
 import msgspec
 
-from tap_rest.component import Component
 from tap_rest.errors import UnexpectedPage
 from tap_rest.formats.fields import KeyReader
 from tap_rest.language.links import absolute, links, signs_of_more
+from tap_rest.language.paging import Count, End, PaginatorKind, whole_number
 from tap_rest.page import Page
 from tap_rest.request import Request
 
-Count = Annotated[int, msgspec.Meta(ge=1)]
-_MOST_DIGITS = 20
 _MOVING = "rows that move while pages are read can be missed: `overlap` notices it, `stable` says that they don't"
-
-
-class End(msgspec.Struct, frozen=True):
-    """There is no next request.
-
-    Attributes:
-        reason: Terminal evidence in a word: `no_next`, `flag`, `total_reached`, `empty_page`, `short_page`,
-            `single_page` …
-        complete: Whether everything asked for was received; a unit that ends incomplete confirms nothing.
-        warning: Signs that there is more than the declaration asks for: complete as declared, but a person should look.
-        token: What the API gave to go on from in the next run.
-    """
-
-    reason: str
-    complete: bool = True
-    warning: str | None = None
-    token: str | None = None
-
-
-class PaginatorKind(Component, frozen=True, kw_only=True):
-    """Options that all paginators have.
-
-    Attributes:
-        page_size: Rows to ask for, where the API lets one choose.
-        size_param: Parameter that takes the page size; without it nothing is asked for.
-        max_pages: A unit ends here, not complete; counted by the engine.
-        total: Path of the total of rows that the API declares; checked against the unique keys when the unit ends.
-        has_more: Path of a flag that says whether there is more; a page without it is an error.
-        at_end: Or path of a flag that says whether this was the last page; a page without it is an error.
-        result_cap: Rows that the API gives at most for one question, however many there are. A window with as many is
-            cut in two and read again; without a window to cut the unit ends incomplete.
-    """
-
-    page_size: Count | None = None
-    size_param: str | None = None
-    max_pages: Count | None = None
-    total: str | None = None
-    has_more: str | None = None
-    at_end: str | None = None
-    result_cap: Count | None = None
-
-    def __post_init__(self) -> None:
-        if self.page_size is not None and self.size_param is None and not hasattr(self, "short_page_ends"):
-            raise ValueError("page_size is not sent without `size_param`")
-        if self.has_more is not None and self.at_end is not None:
-            raise ValueError("`has_more` and `at_end` are two ways to say one thing: declare one of them")
-
-    def first(self, request: Request) -> Request:
-        """The request of the first page."""
-        if self.size_param is None or self.page_size is None:
-            return request
-        return request.with_params(**{self.size_param: self.page_size})
-
-    def next(self, request: Request, page: Page) -> Request | End:
-        """What follows a page whose records have been sliced.
-
-        Raises:
-            UnexpectedPage: The page contradicts itself or the declaration.
-        """
-        path = self.has_more or self.at_end
-        if path is None:
-            return self._following(request, page)
-        flag = page.at(path)
-        if flag not in (True, "true", False, "false"):
-            raise UnexpectedPage(f"the page has no flag at {path}, so its end can't be told")
-        if (flag in (True, "true")) != (self.has_more is not None):
-            return End("flag")
-        following = self._following(request, page)
-        if isinstance(following, End):
-            return msgspec.structs.replace(following, complete=False, warning=f"{path} says that there is more")
-        return following
-
-    def plan(self, request: Request, page: Page) -> Iterator[Request]:  # noqa: ARG002 - for those who can
-        """The requests that will probably follow a page, so that they can be sent side by side; `next` decides."""
-        return iter(())
-
-    def overlapping(self) -> int:
-        """Rows at the end of a page that the next one brings again, to notice rows that move meanwhile."""
-        return 0
-
-    def unproved(self) -> str:
-        """Why a walk over several pages can miss rows without a sign of it; empty where it can't."""
-        return ""
-
-    def resumed(self, request: Request, token: str) -> Request:
-        """The first request of a run that goes on from what the last one was given."""
-        raise AssertionError(f"{token} for {request.url}: no such token is ever given")
-
-    def declared_total(self, page: Page) -> int | None:
-        """How many rows the API says there are; None when nothing is declared or the page does not say."""
-        return _whole_number(page, self.total)
-
-    def _following(self, request: Request, page: Page) -> Request | End:
-        raise NotImplementedError
 
 
 class SinglePagePaginator(PaginatorKind, tag="single_page", frozen=True, kw_only=True):
@@ -133,8 +33,8 @@ class CountingKind(PaginatorKind, frozen=True, kw_only=True):
         param: Parameter that takes the number.
         start: The first number.
         short_page_ends: Whether a page with fewer rows than page_size is the last.
-        stable: Whether the rows don't move while they are read; then nothing can be missed, and pages whose number is
-            known are fetched side by side.
+        stable: Whether the rows don't move while they are read; then nothing can be missed, and where it is known how
+            many there are, pages are fetched side by side.
     """
 
     param: str
@@ -166,14 +66,10 @@ class OffsetPaginator(CountingKind, tag="offset", frozen=True, kw_only=True):
     """Skips the rows already read, by what came rather than by what was asked for: a server may cap its pages.
 
     Attributes:
-        page_size: Rows to ask for.
         param: Parameter that takes the offset.
-        size_param: Parameter that takes the page size; null for none.
         start: Offset of the first row.
         overlap: Rows of each page that the next one brings again: that none of them is there shows that rows have moved
             and may have been missed, and the unit is read again.
-        stable: Whether the rows don't move while they are read; then nothing can be missed, and pages whose total is
-            known are fetched side by side.
     """
 
     page_size: Count
@@ -221,12 +117,12 @@ class PageNumberPaginator(CountingKind, tag="page_number", frozen=True, kw_only=
     total_pages: str | None = None
 
     def _following(self, request: Request, page: Page) -> Request | End:
-        number, pages = self._number(request), _whole_number(page, self.total_pages)
+        number, pages = self._number(request), whole_number(page, self.total_pages)
         end = self._end(page, done=number - self.start + 1, total=pages, nothing_new=not page.records)
         return end or request.with_params(**{self.param: number + 1})
 
     def plan(self, request: Request, page: Page) -> Iterator[Request]:
-        pages, total = _whole_number(page, self.total_pages), self.declared_total(page)
+        pages, total = whole_number(page, self.total_pages), self.declared_total(page)
         if pages is None and total is not None and page.records:
             pages = -(-total // len(page.records))
         for number in range(self._number(request) + 1, self.start + (pages or 0)) if self.stable else ():
@@ -314,9 +210,7 @@ class KeysetPaginator(PaginatorKind, tag="keyset", frozen=True, kw_only=True):
         param: Parameter that takes the value to go on from.
         inclusive: Whether the API returns rows equal to that value.
         unique: Whether no two rows share a value, as with an id: then no row has to be read twice.
-        page_size: Rows to ask for.
-        size_param: Parameter that takes the page size; null for none.
-        short_page_ends: Whether a page with fewer rows than asked for is the last.
+        short_page_ends: Whether a page with fewer rows than page_size is the last.
     """
 
     field: str
@@ -397,14 +291,6 @@ def _followed(request: Request, page: Page, target: str) -> Request:
     """The same request for another URL; its query is the server's own."""
     url = absolute(request, page, target, f"the link to the next page is not an http(s) URL: {target[:80]!r}")
     return msgspec.structs.replace(request, url=url.partition("#")[0], params=())
-
-
-def _whole_number(page: Page, path: str | None) -> int | None:
-    """The whole number at a path, which may be a text; None where there is none."""
-    found = None if path is None else page.at(path)
-    if isinstance(found, str) and found.isdecimal() and len(found) < _MOST_DIGITS:
-        return int(found)
-    return found if type(found) is int else None
 
 
 def _token(value: Any) -> str | None:

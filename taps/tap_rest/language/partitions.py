@@ -20,7 +20,6 @@ LONGEST_ID = 64
 """Characters of a partition's identity in STATE; a longer one is replaced by a hash."""
 
 Scalar = str | int
-Batch = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 
 
 class ForEach(Component, frozen=True, kw_only=True):
@@ -45,7 +44,7 @@ class ForEach(Component, frozen=True, kw_only=True):
     setting: str | None = None
     name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,30}$")] = msgspec.field(name="as")
     only: Literal["all", "changed"] = "all"
-    batch: Batch | None = None
+    batch: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
 
     def __post_init__(self) -> None:
         if sum(source is not None for source in (self.stream, self.items, self.setting)) != 1:
@@ -111,10 +110,8 @@ def batches(partitions: Sequence[Partition], size: int) -> Iterator[Partition]:
 class Children:
     """Collects the partitions that a parent's records make.
 
-    Args:
-        name: What the child's templates call the parent.
-        wanted: The names that they ask for; those of the parent's own parents are taken over.
-        asked: Those that make the identity.
+    The child's templates call the parent by `name`, and ask for the names `wanted`, of which those `asked` make the
+    identity; those of the parent's own parents are taken over.
     """
 
     def __init__(self, name: str, wanted: Iterable[str], asked: Collection[str]) -> None:

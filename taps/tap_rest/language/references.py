@@ -15,14 +15,9 @@ MOST_PARTS = 50_000
 def schema_at(reference: str, folder: Path) -> dict[str, Any]:
     """The JSON Schema at a reference, with all references in it replaced by what they lead to.
 
-    An object that holds itself is left open there, and so is everything behind MOST_PARTS.
-
-    Args:
-        reference: A JSON or YAML file relative to `folder`, and after `#` the way to the schema in it.
-        folder: Of the declaration; nothing above it is read.
-
-    Raises:
-        DeclarationError: The file can't be read, or holds nothing there.
+    The reference is a JSON or YAML file below the folder of the declaration, and after `#` the way to the schema in it.
+    An object that holds itself is left open there, and so is everything behind MOST_PARTS. Raises DeclarationError:
+    the file can't be read, or holds nothing there.
     """
     name, _, way = reference.partition("#")
     file = (folder / name).resolve()

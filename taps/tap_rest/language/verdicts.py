@@ -170,11 +170,7 @@ class Rule(Component, frozen=True, kw_only=True):
 def judge(page: Page, rules: Sequence[Rule] = (), *, now: float, empty_ok: bool = False) -> Verdict:
     """The verdict on a page: the first rule that holds, else what the status means everywhere.
 
-    Args:
-        page: The answer; its records need not have been sliced yet.
-        rules: The declaration's, in order.
-        now: Wall clock, seconds since the epoch, to turn dates in `Retry-After` into seconds.
-        empty_ok: Whether a success may have an empty body.
+    Its records need not be sliced; `now` is the wall clock; `empty_ok`: whether a success may have an empty body.
     """
     wait = retry_after(page.headers, now=now)
     for rule in rules:

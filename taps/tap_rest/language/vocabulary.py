@@ -59,8 +59,7 @@ class Setting(Component, frozen=True, kw_only=True):
     def text(self, name: str, given: Any) -> str | None:
         """A given value as text to put in; None where there is none and none is needed.
 
-        Raises:
-            ConfigError: The value is missing, or not of the kind. The message does not hold the value.
+        Raises ConfigError, without the value, where it is missing or not of the kind.
         """
         value = self.default if given in (None, "") else given
         if value is None:
@@ -168,7 +167,6 @@ class Stream(Defaults, frozen=True, kw_only=True):
 
     Attributes:
         path: Path below base_url.
-        records: Where the records are.
         for_each: What the stream is read once for each of.
         job: The request orders a report, which is read when it is ready.
         conditional: Ask with the ETag or Last-Modified of the last answer whether anything has changed; a 304 is proof

@@ -33,8 +33,6 @@ class Mistake(msgspec.Struct, frozen=True):
 
     Attributes:
         path: The keys that lead to it; for a missing key, those of where it should be.
-        problem: What is wrong.
-        hint: What would be right.
     """
 
     path: KeyPath
@@ -87,12 +85,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def read(path: Path) -> Source:
-    """Parses a file.
-
-    Raises:
-        DeclarationError: The file can't be read or is not the YAML described above; all duplicate keys and tags are
-        named.
-    """
+    """Parses a file. Raises DeclarationError: it can't be read, or is not YAML as described above, all told at once."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
