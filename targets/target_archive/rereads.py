@@ -43,6 +43,7 @@ class Counted(msgspec.Struct):
     older: int = 0
     changes_only: bool = False
     given_up: list[Any] = []
+    warnings: list[Any] = []
 
 
 class ClaimMade(msgspec.Struct):
@@ -56,8 +57,9 @@ class ClaimMade(msgspec.Struct):
 
     @property
     def whole(self) -> bool:
-        left_out = self.evidence.older or self.evidence.changes_only or self.evidence.given_up
-        return self.status == "complete" and not left_out and not self.partitions.get("skipped")
+        one = self.evidence
+        doubtful = one.older or one.changes_only or one.given_up or one.warnings or self.partitions.get("skipped")
+        return self.status == "complete" and not doubtful
 
 
 class _State(msgspec.Struct):

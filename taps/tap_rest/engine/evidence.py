@@ -69,6 +69,7 @@ class Evidence(msgspec.Struct, omit_defaults=True):
         unplaced: Records whose replication key is null, absent or not comparable.
         repeated: Records that came a second time on purpose, as the overlap of two pages, and were written once.
         older: Records older than the start that a stream with `client_side` left out.
+        changes_only: An unchanged answer or a sync token brought what has changed, not all there is.
         given_up: Requests that were given up, or whose answer the declaration tells to skip; at most 100.
         warnings: What a person should look at.
     """
@@ -83,13 +84,14 @@ class Evidence(msgspec.Struct, omit_defaults=True):
     unplaced: int = 0
     repeated: int = 0
     older: int = 0
+    changes_only: bool = False
     given_up: list[GivenUp] = []
     warnings: list[str] = []
 
     def claimed(self) -> dict[str, Any]:
         """As it stands in a claim: every count is there, also when it is 0 or unknown."""
         whole: dict[str, Any] = {name: getattr(self, name) for name in self.__struct_fields__}
-        rare = ("unplaced", "repeated", "older", "given_up", "warnings")
+        rare = ("unplaced", "repeated", "older", "changes_only", "given_up", "warnings")
         return {name: value for name, value in whole.items() if value or name not in rare}
 
     def with_(self, other: Evidence) -> Evidence:
@@ -111,6 +113,7 @@ class Evidence(msgspec.Struct, omit_defaults=True):
             unplaced=self.unplaced + other.unplaced,
             repeated=self.repeated + other.repeated,
             older=self.older + other.older,
+            changes_only=self.changes_only or other.changes_only,
             given_up=[*self.given_up, *other.given_up][:MOST_NAMED],
             warnings=list(dict.fromkeys([*self.warnings, *other.warnings]))[:MOST_NAMED],
         )

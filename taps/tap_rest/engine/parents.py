@@ -17,7 +17,7 @@ from tap_rest.engine.telling import Teller
 from tap_rest.engine.turns import Turn, Turns
 from tap_rest.errors import CredentialsRefused, Postponed, TapError, UnexpectedPage, UnitIncomplete
 from tap_rest.language.declaration import Bound, BoundStream
-from tap_rest.language.paginators import End
+from tap_rest.language.paging import End
 from tap_rest.language.partitions import WHOLE, Children, Partition
 from tap_rest.language.replication import Replication
 from tap_rest.request import Request
@@ -95,18 +95,18 @@ class Parents:
         for name, children in collected.items():
             self._fed[name, turn.partition.id] = _Fed(children, turn, seen)
 
-    def find(self, stream: BoundStream, began: float) -> Found:
-        """What a stream is read once for each of; `began` is when its pass did, which no mark goes beyond."""
+    def find(self, stream: BoundStream) -> Found:
+        """What a stream is read once for each of."""
         each = stream.declared.for_each
         if each is None or each.stream is None:
             return Found(self.fixed(stream))
         parent, of = self._bound.streams[each.stream], {one.id: one for one in self._state.pending(stream)}
-        above = self.find(parent, began)
+        above = self.find(parent)
         found = Found(errors=above.errors)
         found.replication = parent.declared.replication if stream.declared.by_change else None
         for one in above.partitions:
             try:
-                fed = self._read(stream, parent, one, self._state.mark(stream, one.id, found.replication), began)
+                fed = self._read(stream, parent, one, self._state.mark(stream, one.id, found.replication))
             except (Postponed, CredentialsRefused, RunAborted):
                 raise
             except TapError as error:
@@ -145,9 +145,7 @@ class Parents:
             if not turn.completed(unit):
                 return
 
-    def _read(
-        self, stream: BoundStream, parent: BoundStream, above: Partition, mark: str | int | None, began: float
-    ) -> _Fed:
+    def _read(self, stream: BoundStream, parent: BoundStream, above: Partition, mark: str | int | None) -> _Fed:
         """The partitions that one of the parent's makes, from a bookmark on; read unless that has been done."""
         whole, known = not stream.declared.by_change, self._fed.get((stream.name, above.id))
         if known is not None and (known.turn.is_whole if whole else known.turn.bookmark == mark):
@@ -156,7 +154,7 @@ class Parents:
         turn = self._turns.turn(parent, above, mark, whole=whole)
         for records, reader in self.walk(turn):
             self.collect(collected, reader, records)
-            seen = reader.walk.bookmark(began) or seen
+            seen = reader.walk.bookmark(reader.unit.began) or seen
         self.feed(collected, turn, seen)
         return self._fed[stream.name, above.id]
 

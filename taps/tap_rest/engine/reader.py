@@ -16,7 +16,7 @@ from tap_rest.errors import PaginationLoop, TapError
 from tap_rest.formats.fields import include
 from tap_rest.formats.formats import RowsFormat
 from tap_rest.language.jobs import Errand, Phase
-from tap_rest.language.paginators import End
+from tap_rest.language.paging import End
 from tap_rest.request import Request
 
 STALE_TRIES = 4
@@ -54,7 +54,7 @@ class Reader:
         self.unit = unit
         self._paginator = unit.stream.declared.paginator
         self._include = unit.stream.include(unit.partition)
-        self._stale = 0
+        self._stale = self._short = 0
         self._too_many = self._moved = False
         self._asked: set[int] = set()
         self._pages: set[int] = set()
@@ -208,5 +208,6 @@ class Reader:
             return
         if came > paginator.page_size:
             walk.warn(f"a page has {came:,} rows where {paginator.page_size:,} were asked for: is size_param right?")
-        elif 0 < came < paginator.page_size and walk.evidence.pages == 1 and isinstance(answer.following, Request):
-            walk.warn(f"the first page has {came:,} of {paginator.page_size:,} rows, and there are more")
+        elif came and self._short:
+            walk.warn(f"the first page has {self._short:,} of {paginator.page_size:,} rows, and there are more")
+        self._short = came if walk.evidence.pages == 1 and came < paginator.page_size else 0

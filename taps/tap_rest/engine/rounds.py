@@ -34,7 +34,8 @@ from tap_rest.errors import (
 )
 from tap_rest.language.declaration import BoundStream
 from tap_rest.language.jobs import STEPS
-from tap_rest.language.paginators import End, SyncTokenPaginator
+from tap_rest.language.paginators import SyncTokenPaginator
+from tap_rest.language.paging import End
 from tap_rest.language.partitions import Children, Partition
 from tap_rest.request import Request
 
@@ -243,6 +244,7 @@ class Rounds:
             log.warning("%s: left out: %s", unit.name, walk.evidence.given_up[-1].reason)
             return "skipped"
         missing = walk.missing()
+        walk.evidence.changes_only = reader.uses_token or end.reason == "not_modified"
         if end.complete and not missing:
             bookmark = walk.bookmark(unit.began) if turn.window is None else unit.until
             self._state.complete(unit, walk, bookmark, token=end.token)
@@ -251,7 +253,7 @@ class Rounds:
                 self._teller.write(turn.stream, ())
                 self._begin(task)
                 return ""
-            if not reader.uses_token and end.reason != "not_modified":  # else it is not all records that came
+            if not walk.evidence.changes_only:
                 self._parents.feed(task.children, turn, walk.bookmark(unit.began))
             return "complete"
         if end.reason == "result_cap" and turn.halved(unit):
