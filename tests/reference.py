@@ -11,10 +11,10 @@ import msgspec
 import yaml
 from tests.tap_rest.examples import EXAMPLES
 
+from tap_rest.engine.running import RUN_SETTINGS
 from tap_rest.language.binding import ENGINE_SLOTS
 from tap_rest.language.schema import language_schema
 from tap_rest.language.vocabulary import COMMON_SETTINGS, Defaults
-from tap_rest.tap import RUN_SETTINGS
 
 PAGE = Path(__file__).parent.parent / "docs" / "declarations.md"
 FIRST = ["settings", "auth", "check", "limits", "errors", "paginator", "format", "records", "streams"]

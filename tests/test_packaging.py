@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = {"tap_declarations", "tap_rest", "tap_sample", "target_archive", "daykeep"}
 TOP_LEVEL = {
     "pyproject.toml",
@@ -57,12 +58,11 @@ def test_the_wheel_holds_our_packages_and_their_data_and_nothing_else(tmp_path: 
         assert f"{script} = " in scripts
 
 
-def test_every_script_answers_help_and_version() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for script in project["scripts"]:
-        for option in ("--help", "--version"):
-            command = [str(Path(sys.executable).parent / script), option]
-            result = subprocess.run(command, capture_output=True, text=True, check=False)
-            assert result.returncode == 0, (command, result.stderr)
-            assert result.stdout, command
-            assert option != "--version" or project["version"] in result.stdout
+@pytest.mark.parametrize("option", ["--help", "--version"])
+@pytest.mark.parametrize("script", PROJECT["scripts"])
+def test_every_script_answers_help_and_version(script: str, option: str) -> None:
+    command = [str(Path(sys.executable).parent / script), option]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+    assert option != "--version" or PROJECT["version"] in result.stdout

@@ -24,12 +24,6 @@ def test_a_packaged_declaration_has_a_script_an_extractor_and_a_recording(name: 
         assert (ROOT / recording).exists(), f"{recording}: what its streams give, from a model of the API"
 
 
-@pytest.mark.parametrize("name", tap_declarations.names())
-def test_a_packaged_declaration_has_the_schema_in_its_first_line(name: str) -> None:
-    first = tap_declarations.path(name).read_text().splitlines()[0]
-    assert first == "# yaml-language-server: $schema=../tap_rest/declaration.schema.json"
-
-
 def test_a_script_of_an_api_that_is_not_packaged_is_a_plain_error() -> None:
     with pytest.raises(AttributeError, match="acme"):
         tap_declarations.acme  # noqa: B018 - what a console script does

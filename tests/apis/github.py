@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.apis.model import NOW, Answer, Asked, Model, Refused, Window, iso, mark, seconds_of
 
@@ -34,6 +34,10 @@ class GitHub(Model):
         issues: By repository, as all that belongs to one; oldest first.
         gists: By login, as all that belongs to a user.
     """
+
+    name = "github"
+    settings: ClassVar = {"token": TOKEN, "organizations": "octo-org", "users": "octocat, mona"}
+    auth: ClassVar = {"Authorization": f"Bearer {TOKEN}"}
 
     organisation: Row
     repos: list[Row]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.apis.model import Model
+from tests.apis.github import GitHub
+from tests.apis.stripe import Stripe
+from tests.apis.zendesk import Zendesk
 from tests.tap_rest.harness import FastClock, Run, run_file
 
 import tap_declarations
 
 GOLDEN = Path(__file__).with_name("golden")
+Api = GitHub | Stripe | Zendesk
+"""Asked by the declaration `name` with its `settings`; the headers `auth` let any client in."""
 
 
 class Clock(FastClock):
@@ -26,33 +29,25 @@ class Clock(FastClock):
         super().close()
 
 
-def run(
+def archived(
     folder: Path,
-    name: str,
-    model: Model,
-    *,
-    clock: Clock | None = None,
-    only: Sequence[str] = (),
+    model: Api,
+    clock: Clock,
+    *only: str,
     page_size: int | None = None,
     state: Any = None,
     start_date: str | None = None,
-    **settings: Any,
+    **settings: str,
 ) -> Run:
     """Runs streams of a packaged declaration, all of them unless `only` some, with pages of another size if wanted."""
-    text = tap_declarations.path(name).read_text()
-    file = folder / f"{name}.yaml"
+    text = tap_declarations.path(model.name).read_text()
+    file = folder / f"{model.name}.yaml"
     file.write_text(text if page_size is None else text.replace("page_size: 100", f"page_size: {page_size}"))
-    return run_file(
-        file,
-        settings={"base_url": model.url, **settings},
-        clock=clock,
-        only=only,
-        state=state,
-        start_date=start_date,
-    )
+    asked = {"base_url": model.url, **model.settings, **settings}
+    return run_file(file, settings=asked, clock=clock, only=only, state=state, start_date=start_date)
 
 
-def check_golden(name: str, model: Model, ended: Run) -> None:
+def check_golden(model: Api, ended: Run) -> None:
     """Compares what a run asked and wrote, and how its streams ended, with a file; DAYKEEP_GOLDEN=write writes it."""
     lines: list[dict[str, Any]] = [{"asked": str(asked)} for asked in model.asked]
     lines += [
@@ -65,7 +60,7 @@ def check_golden(name: str, model: Model, ended: Run) -> None:
     for stream, claims in last["claims"].items():
         lines += [{"claim": stream, "status": one["status"], "partitions": one.get("partitions")} for one in claims]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    file = GOLDEN / f"{name}.jsonl"
+    file = GOLDEN / f"{model.name}.jsonl"
     if os.environ.get("DAYKEEP_GOLDEN") == "write":
         file.write_text(text)
     assert text == file.read_text()

@@ -12,7 +12,7 @@ import copy
 import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.apis.model import NOW, Answer, Asked, Model, Refused, Window, mark
 
@@ -44,6 +44,10 @@ class Stripe(Model):
         inside: The rows of lists inside of objects by their path, oldest first.
         hidden: By object id: what its expandable fields hold.
     """
+
+    name = "stripe"
+    settings: ClassVar = {"secret_key": KEY}
+    auth: ClassVar = {"Authorization": f"Bearer {KEY}"}
 
     def __init__(self, clock: Callable[[], float] = lambda: NOW, *, cap: int = 100, limit: int = 100) -> None:
         super().__init__(clock)

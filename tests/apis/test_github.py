@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.apis.github import DAY, STAR, TOKEN, GitHub, Row, comment, event, repo
+from tests.apis.github import DAY, STAR, GitHub, Row, comment, event, repo
 from tests.apis.model import NOW, Answer, Asked, Client, iso
-from tests.apis.packaged import Clock, check_golden, run
-from tests.tap_rest.harness import Run
+from tests.apis.packaged import Clock, archived
 
 from tap_rest.engine.engine import RunIncomplete
 from tap_rest.errors import CredentialsRefused
 
-AUTH = {"Authorization": f"Bearer {TOKEN}"}
 HELLO = "/repos/octo-org/hello-world"
 
 
@@ -23,12 +20,6 @@ HELLO = "/repos/octo-org/hello-world"
 def api() -> Iterator[GitHub]:
     with GitHub(starred=130) as server:
         yield server
-
-
-@pytest.fixture
-def ask(api: GitHub) -> Iterator[Client]:
-    with Client(api.url, AUTH) as client:
-        yield client
 
 
 def rows_of(ask: Client, path: str) -> list[Row]:
@@ -94,7 +85,7 @@ def test_the_model_counts_requests_but_not_304s(api: GitHub, ask: Client) -> Non
 
 def test_the_model_refuses_beyond_its_limits_until_the_reset() -> None:
     now = [NOW]
-    with GitHub(clock=lambda: now[0], limit=2) as api, Client(api.url, AUTH) as ask:
+    with GitHub(clock=lambda: now[0], limit=2) as api, Client(api.url, api.auth) as ask:
         assert [ask.get("/user").status_code for _ in range(3)] == [200, 200, 403]
         api.refusal = 429
         refused = ask.get("/user")
@@ -121,28 +112,10 @@ def test_the_model_keeps_300_events_of_30_days(api: GitHub, ask: Client) -> None
 
 
 @pytest.fixture
-def clock() -> Iterator[Clock]:
-    shared = Clock(NOW)
-    yield shared
-    shared.end()
-
-
-@pytest.fixture
 def world(clock: Clock) -> Iterator[GitHub]:
     """The model, on the clock of the runs."""
     with GitHub(clock.now) as server:
         yield server
-
-
-def archived(folder: Path, api: GitHub, clock: Clock, *only: str, **how: Any) -> Run:
-    settings = {"token": TOKEN, "organizations": "octo-org", "users": "octocat, mona", **how}
-    return run(folder, "github", api, clock=clock, only=only, **settings)
-
-
-def test_all_of_github_is_archived(world: GitHub, clock: Clock, tmp_path: Path) -> None:
-    ended = archived(tmp_path, world, clock, page_size=2)
-    assert ended.error is None
-    check_golden("github", world, ended)
 
 
 @pytest.mark.case("R002-26")

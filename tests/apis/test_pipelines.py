@@ -1,27 +1,32 @@
-"""The packaged taps as they are used: captured and replayed, and three of them into archives by one Meltano job."""
+"""The packaged taps as they are used: whole, captured and replayed, and all into archives by one Meltano job."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.apis import github, stripe, zendesk
-from tests.apis.model import Model
+from tests.apis.github import GitHub
+from tests.apis.packaged import Api, Clock, archived, check_golden
+from tests.apis.stripe import Stripe
+from tests.apis.zendesk import Zendesk
 from tests.daykeep.command import BIN, environment
 
 from target_archive.archive import Archive
 
 PROJECT = Path(__file__).parents[2] / "meltano.yml"
-APIS: dict[str, tuple[Callable[[], Model], dict[str, str]]] = {
-    "github": (github.GitHub, {"token": github.TOKEN, "organizations": "octo-org", "users": "octocat"}),
-    "stripe": (stripe.Stripe, {"secret_key": stripe.KEY}),
-    "zendesk": (zendesk.Zendesk, {"email": zendesk.EMAIL, "api_token": zendesk.API_TOKEN}),
-}
+APIS: dict[str, type[Api]] = {"github": GitHub, "stripe": Stripe, "zendesk": Zendesk}
+
+
+@pytest.mark.parametrize(("make", "how"), [(GitHub, {}), (Stripe, {}), (Zendesk, {"export": 2})])
+def test_all_of_an_api_is_archived(make: type[Api], how: dict[str, int], clock: Clock, tmp_path: Path) -> None:
+    with make(clock.now, **how) as world:
+        ended = archived(tmp_path, world, clock, page_size=2)
+    assert ended.error is None
+    check_golden(world, ended)
 
 
 def tap(name: str, **config: str) -> subprocess.CompletedProcess[bytes]:
@@ -31,16 +36,15 @@ def tap(name: str, **config: str) -> subprocess.CompletedProcess[bytes]:
 
 @pytest.mark.parametrize("name", APIS)
 def test_a_captured_run_is_repeated_without_the_api_byte_for_byte(name: str, tmp_path: Path) -> None:
-    make, config = APIS[name]
-    with make() as model:
-        whole = {**config, "base_url": model.url}
+    with APIS[name]() as model:
+        whole = {**model.settings, "base_url": model.url}
         live = tap(name, **whole, capture=str(tmp_path))
     assert live.returncode == 0, live.stderr.decode()
     again = tap(name, **whole, replay=str(tmp_path))
     assert again.returncode == 0, again.stderr.decode()
     assert again.stdout == live.stdout
     assert b'"RECORD"' in live.stdout
-    secrets = [text.encode() for key, text in config.items() if key in ("token", "secret_key", "api_token")]
+    secrets = [text.encode() for key, text in model.settings.items() if key in ("token", "secret_key", "api_token")]
     kept = [live.stdout, live.stderr, *(path.read_bytes() for path in tmp_path.rglob("*.json*"))]
     assert not [secret for secret in secrets for text in kept if secret in text]
 
@@ -50,9 +54,10 @@ def test_one_job_archives_three_apis(tmp_path: Path) -> None:
     shutil.copy(PROJECT, tmp_path)
     env: dict[str, str] = {"MELTANO_PROJECT_ROOT": str(tmp_path), "MELTANO_CLI_DISABLE_VERSION_CHECK": "true"}
     with ExitStack() as stack:
-        for name, (make, config) in APIS.items():
-            model = stack.enter_context(make())
-            for setting, text in {**config, "base_url": model.url, "limits_store": "none"}.items():
+        for name, make in APIS.items():
+            model = make()
+            stack.enter_context(model)
+            for setting, text in {**model.settings, "base_url": model.url, "limits_store": "none"}.items():
                 env[f"TAP_{name.upper()}_{setting.upper()}"] = text
         ended = subprocess.run(
             [BIN / "meltano", "run", *(plugin for name in APIS for plugin in (f"tap-{name}", "target-archive"))],

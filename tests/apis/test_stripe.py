@@ -8,23 +8,14 @@ from typing import Any
 
 import pytest
 from tests.apis.model import NOW, Client
-from tests.apis.packaged import Clock, check_golden, run
-from tests.apis.stripe import DAY, KEY, Stripe, balance, customer, key
-from tests.tap_rest.harness import Run
-
-AUTH = {"Authorization": f"Bearer {KEY}"}
+from tests.apis.packaged import Clock, archived
+from tests.apis.stripe import DAY, Stripe, balance, customer, key
 
 
 @pytest.fixture
 def api() -> Iterator[Stripe]:
     with Stripe() as server:
         yield server
-
-
-@pytest.fixture
-def ask(api: Stripe) -> Iterator[Client]:
-    with Client(api.url, AUTH) as client:
-        yield client
 
 
 def error(ask: Client, path: str) -> tuple[int, str | None]:
@@ -103,7 +94,7 @@ def test_the_model_tells_changes_in_events_of_30_days_only(api: Stripe, ask: Cli
 
 def test_the_model_refuses_more_than_its_rate() -> None:
     now = [NOW]
-    with Stripe(clock=lambda: now[0], limit=2) as api, Client(api.url, AUTH) as ask:
+    with Stripe(clock=lambda: now[0], limit=2) as api, Client(api.url, api.auth) as ask:
         assert [ask.get("/v1/account").status_code for _ in range(3)] == [200, 200, 429]
         refused = ask.get("/v1/account")
         assert refused.headers["stripe-rate-limited-reason"] == "global-rate"
@@ -116,27 +107,10 @@ def test_the_model_refuses_more_than_its_rate() -> None:
 
 
 @pytest.fixture
-def clock() -> Iterator[Clock]:
-    shared = Clock(NOW)
-    yield shared
-    shared.end()
-
-
-@pytest.fixture
 def world(clock: Clock) -> Iterator[Stripe]:
     """The model, on the clock of the runs."""
     with Stripe(clock.now) as server:
         yield server
-
-
-def archived(folder: Path, api: Stripe, clock: Clock, *only: str, **how: Any) -> Run:
-    return run(folder, "stripe", api, clock=clock, only=only, secret_key=KEY, **how)
-
-
-def test_all_of_stripe_is_archived(world: Stripe, clock: Clock, tmp_path: Path) -> None:
-    ended = archived(tmp_path, world, clock, page_size=2)
-    assert ended.error is None
-    check_golden("stripe", world, ended)
 
 
 def test_every_request_names_the_version(world: Stripe, clock: Clock, tmp_path: Path) -> None:

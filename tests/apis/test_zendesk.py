@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 from tests.apis.model import NOW, Client, iso
-from tests.apis.packaged import Clock, check_golden, run
-from tests.apis.zendesk import API_TOKEN, BASIC, DAY, EMAIL, OAUTH, Zendesk
-from tests.tap_rest.harness import Run
+from tests.apis.packaged import Clock, archived
+from tests.apis.zendesk import DAY, OAUTH, Zendesk
 
 from tap_rest.engine.engine import RunIncomplete
 
@@ -21,12 +20,6 @@ V2 = "/api/v2"
 def api() -> Iterator[Zendesk]:
     with Zendesk(export=2, limit=100) as server:
         yield server
-
-
-@pytest.fixture
-def ask(api: Zendesk) -> Iterator[Client]:
-    with Client(api.url, {"Authorization": BASIC}) as client:
-        yield client
 
 
 def json_of(ask: Client, path: str) -> dict[str, Any]:
@@ -97,7 +90,7 @@ def test_the_model_exports_by_time_with_rows_that_come_again(ask: Client) -> Non
 
 def test_the_model_limits_exports_more_than_the_rest() -> None:
     now = [NOW]
-    with Zendesk(clock=lambda: now[0]) as api, Client(api.url, {"Authorization": BASIC}) as ask:
+    with Zendesk(clock=lambda: now[0]) as api, Client(api.url, api.auth) as ask:
         path = f"{V2}/incremental/users/cursor.json?start_time=0"
         assert [ask.get(path).status_code for _ in range(11)] == [200] * 10 + [429]
         refused = ask.get(path)
@@ -118,27 +111,10 @@ def test_the_model_refuses_what_the_plan_has_not(api: Zendesk, ask: Client) -> N
 
 
 @pytest.fixture
-def clock() -> Iterator[Clock]:
-    shared = Clock(NOW)
-    yield shared
-    shared.end()
-
-
-@pytest.fixture
 def world(clock: Clock) -> Iterator[Zendesk]:
     """The model, on the clock of the runs, with small pages and the real limits."""
     with Zendesk(clock.now, export=2) as server:
         yield server
-
-
-def archived(folder: Path, api: Zendesk, clock: Clock, *only: str, **how: Any) -> Run:
-    return run(folder, "zendesk", api, clock=clock, only=only, email=EMAIL, api_token=API_TOKEN, **how)
-
-
-def test_all_of_zendesk_is_archived(world: Zendesk, clock: Clock, tmp_path: Path) -> None:
-    ended = archived(tmp_path, world, clock, page_size=2)
-    assert ended.error is None
-    check_golden("zendesk", world, ended)
 
 
 def test_a_page_without_rows_is_not_the_end_until_zendesk_says_so(world: Zendesk, clock: Clock, tmp_path: Path) -> None:

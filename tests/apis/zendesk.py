@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.apis.model import NOW, Answer, Asked, Model, Refused, Window, iso, seconds_of
 
@@ -71,6 +71,10 @@ class Zendesk(Model):
         rows: By the member that holds them. A row with `_hidden` takes its place in an export but is not shown.
         inside: Comments and audits by their path.
     """
+
+    name = "zendesk"
+    settings: ClassVar = {"email": EMAIL, "api_token": API_TOKEN}
+    auth: ClassVar = {"Authorization": BASIC}
 
     def __init__(
         self, clock: Callable[[], float] = lambda: NOW, *, cap: int = 100, export: int = 1000, limit: int = 10

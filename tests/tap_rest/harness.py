@@ -18,9 +18,14 @@ from tap_rest.engine.signals import Interrupted, Waiter
 from tap_rest.engine.state import State
 from tap_rest.engine.transport import Transport
 from tap_rest.errors import TapError
-from tap_rest.language.declaration import load
+from tap_rest.language.declaration import BoundStream, load
 
 NOW = 1_800_000_000.0
+FAST = "limits: [{quota: 100000/s}]\n"
+"""The beginning of a declaration whose requests nothing holds back."""
+
+Answered = Callable[[str, dict[str, str]], Any]
+"""What an API answers, by path and parameters: bytes are the whole answer, the rest is JSON."""
 
 
 class FastClock(Waiter):
@@ -40,6 +45,16 @@ class FastClock(Waiter):
     def wait(self, seconds: float) -> None:
         self.waits.append(seconds)
         self.check()
+
+
+class HandClock:
+    """A wall clock that stands still but for what `passed` says."""
+
+    def __init__(self, start: float) -> None:
+        self._start, self.passed = start, 0.0
+
+    def now(self) -> float:
+        return self._start + self.passed
 
 
 class Collected(Output):
@@ -82,11 +97,26 @@ class Run:
         return dict(claim)
 
 
+def ids(*runs: Run) -> list[Any]:
+    return [record["id"] for result in runs for record in result.records()]
+
+
+def written(folder: Path, declaration: str, base_url: str = "http://api.test") -> Path:
+    """The file of a declaration that is given without its `name` and `base_url`."""
+    file = folder / "api.yaml"
+    file.write_text(f"name: tap-test\nbase_url: {base_url}\n{textwrap.dedent(declaration)}")
+    return file
+
+
+def stream_of(folder: Path, options: str) -> BoundStream:
+    """A stream that is asked for nothing."""
+    file = written(folder, f"streams: {{rows: {{path: /rows, records: $, {options}}}}}")
+    return load(file).bind({}).streams["rows"]
+
+
 def run(folder: Path, server: Hostile, declaration: str, **how: Any) -> Run:
     """Runs all streams of a declaration, given without its `name` and `base_url`, against a server."""
-    file = folder / "api.yaml"
-    file.write_text(f"name: tap-test\nbase_url: {server.url}\n{textwrap.dedent(declaration)}")
-    return run_file(file, **how)
+    return run_file(written(folder, declaration, server.url), **how)
 
 
 def run_file(
@@ -114,12 +144,14 @@ def run_file(
     return Run(output.text, error, clock, engine)
 
 
-def json_api(answer: Callable[[str, dict[str, str]], Any]) -> Hostile:
-    """A server from a function of path and parameters; bytes that it gives are the whole answer, the rest is JSON."""
+def params_of(request: str) -> dict[str, str]:
+    """The parameters in a request's query."""
+    return dict(parse_qsl(request.split()[1].partition("?")[2]))
 
+
+def json_api(answer: Answered) -> Hostile:
     def raw(request: str) -> Iterable[bytes]:
-        path, _, query = request.split()[1].partition("?")
-        found = answer(path, dict(parse_qsl(query)))
+        found = answer(request.split()[1].partition("?")[0], params_of(request))
         return [found if isinstance(found, bytes) else response(json.dumps(found, separators=(",", ":")).encode())]
 
     return Hostile(raw)

@@ -12,7 +12,7 @@ import boto3  # type: ignore[import-untyped]
 import pytest
 import requests
 from moto.server import ThreadedMotoServer
-from tests.tap_rest.harness import FastClock, Run, run
+from tests.tap_rest.harness import FastClock, Run, run_file, written
 from tests.tap_rest.hostile import Hostile, response
 
 from tap_rest.auth.signing import AwsSigV4Auth
@@ -137,14 +137,7 @@ def play(folder: Path, url: str, service: str, settings: dict[str, str], streams
            secret_key: "{{settings.secret}}"}}
     streams:{streams}
     """
-
-    class There:
-        """Where moto listens."""
-
-        def __init__(self) -> None:
-            self.url = url
-
-    return run(folder, There(), declaration, settings=settings)  # type: ignore[arg-type]  # all it needs is a URL
+    return run_file(written(folder, declaration, url), settings=settings)
 
 
 @pytest.mark.parametrize("service", STREAMS)

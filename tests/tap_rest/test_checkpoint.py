@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tap_rest.harness import NOW
+from tests.tap_rest.harness import NOW, stream_of
 
 from tap_rest.engine.checkpoint import Step, Unit
 from tap_rest.engine.evidence import Evidence, Walk
 from tap_rest.engine.state import LARGEST, State
 from tap_rest.errors import ConfigError
-from tap_rest.language.declaration import BoundStream, load
+from tap_rest.language.declaration import BoundStream
 from tap_rest.request import Request
 
 BASE = Request(
@@ -26,12 +26,7 @@ BASE = Request(
 
 @pytest.fixture
 def stream(tmp_path: Path) -> BoundStream:
-    file = tmp_path / "api.yaml"
-    file.write_text(
-        "name: tap-test\nbase_url: http://api.test\nstreams:\n  rows:\n    path: /rows\n    records: $\n"
-        "    primary_keys: [id]\n    replication: {key: t}\n"
-    )
-    return load(file).bind({}).streams["rows"]
+    return stream_of(tmp_path, "primary_keys: [id], replication: {key: t}")
 
 
 @pytest.mark.parametrize(

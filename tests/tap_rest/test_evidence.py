@@ -8,19 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tap_rest.harness import NOW
+from tests.tap_rest.harness import NOW, stream_of
 
 from tap_rest.engine.evidence import KEYS_COUNTED, Walk, signature
-from tap_rest.language.declaration import BoundStream, load
+from tap_rest.language.declaration import BoundStream
 
 
 def stream(folder: Path, replication: str = "{key: t, order: ascending}", keys: str = "[id]") -> BoundStream:
-    file = folder / "api.yaml"
-    file.write_text(
-        "name: tap-test\nbase_url: http://api.test\nstreams:\n  rows:\n    path: /rows\n    records: $\n"
-        f"    primary_keys: {keys}\n    replication: {replication}\n"
-    )
-    return load(file).bind({}).streams["rows"]
+    return stream_of(folder, f"primary_keys: {keys}, replication: {replication}")
 
 
 def walked(declared: BoundStream, *pages: list[Any]) -> Walk:

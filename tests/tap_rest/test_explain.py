@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from tests.tap_rest.command_line import config, declared, messages, sample_config, status_of
 from tests.tap_rest.harness import json_api
-from tests.tap_rest.test_engine import CURSOR, INCREMENTAL, ROWS, by_cursor
-from tests.tap_rest.test_tap import config, declared, messages, sample_config, status_of
+from tests.tap_rest.rows import ASCENDING, CURSOR, ROWS, bookmarked, by_cursor
 
 from tap_sample.server import SampleServer
 
@@ -64,9 +63,8 @@ def test_a_secret_written_into_the_declaration_is_masked_too(
 
 
 def test_the_explained_request_begins_at_the_bookmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = declared(tmp_path, "http://127.0.0.1:9", INCREMENTAL.replace("ORDER", "ascending"))
-    bookmark = {"replication_key": "t", "replication_key_value": "2024-01-01T00:00:07Z"}
-    (tmp_path / "state.json").write_text(json.dumps({"bookmarks": {"rows": bookmark}}))
+    file = declared(tmp_path, "http://127.0.0.1:9", ASCENDING)
+    (tmp_path / "state.json").write_text(json.dumps(bookmarked("2024-01-01T00:00:07Z")))
     assert status_of(config(declaration=file), "--state", str(tmp_path / "state.json"), "--explain", "rows") == 0
     assert "since=2024-01-01T00:00:07" in capsys.readouterr().out
 
@@ -98,17 +96,17 @@ def test_a_quick_look_takes_the_first_records_of_the_named_streams(
 def test_a_quick_look_moves_no_bookmark_and_proves_nothing(
     limit: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    entry: dict[str, Any] = {"replication_key": "t", "replication_key_value": "2024-01-01T00:00:07Z"}
-    (tmp_path / "state.json").write_text(json.dumps({"bookmarks": {"rows": entry}}))
+    given = bookmarked("2024-01-01T00:00:07Z")
+    (tmp_path / "state.json").write_text(json.dumps(given))
     with json_api(by_cursor) as server:
-        file = declared(tmp_path, server.url, INCREMENTAL.replace("ORDER", "ascending"))
+        file = declared(tmp_path, server.url, ASCENDING)
         state = str(tmp_path / "state.json")
         assert status_of(config(declaration=file), "--state", state, "--limit", str(limit)) == 0
         assert len(server.seen) == min(10, -(-limit // 10))
     found = messages(capsys.readouterr().out)
     last = found[-1]["value"]
     assert [message["record"] for message in found if message["type"] == "RECORD"] == ROWS[:limit]
-    assert last["bookmarks"] == {"rows": entry}
+    assert last["bookmarks"] == given["bookmarks"]
     (claim,) = last["claims"]["rows"]
     assert claim["status"] == "partial"
     assert claim["evidence"]["records"] == claim["evidence"]["unique_keys"] == min(limit, len(ROWS))

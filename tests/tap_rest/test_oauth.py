@@ -10,16 +10,15 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
 import pytest
-from tests.tap_rest.harness import NOW, Run, run
+from tests.tap_rest.harness import NOW, Run, run, written
 from tests.tap_rest.hostile import Hostile, response
-from tests.tap_rest.oauth_servers import OAUTH2_MOCK_SERVER, npm_server
 
 from tap_rest.auth.flow import MOST_FORCED, Token
 from tap_rest.auth.oauth import OAuth2Auth
@@ -353,9 +352,7 @@ def test_a_new_log_in_in_the_config_begins_a_new_file(tmp_path: Path) -> None:
 
 
 def command(folder: Path, url: str) -> list[str]:
-    file = folder / "api.yaml"
-    file.write_text(f"name: tap-test\nbase_url: {url}\n{declaration(url)}")
-    settings = {"declaration": str(file), "token_store": str(folder / "store")}
+    settings = {"declaration": str(written(folder, declaration(url), url)), "token_store": str(folder / "store")}
     return [str(Path(sys.executable).parent / "tap-rest"), "--config", json.dumps(settings)]
 
 
@@ -426,12 +423,6 @@ def test_processes_that_start_together_renew_once_and_show_no_token(tmp_path: Pa
 
 
 # --- a server that nobody here wrote ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def mock_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with npm_server(tmp_path_factory.mktemp("mock"), "oauth2-mock-server@8.2.3", OAUTH2_MOCK_SERVER) as url:
-        yield url
 
 
 @pytest.mark.case("R002-7")

@@ -12,16 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.tap_rest.harness import NOW, FastClock, Run, json_api, run
+from tests.tap_rest.harness import NOW, FastClock, ids, json_api, run
 from tests.tap_rest.hostile import Hostile, response
+from tests.tap_rest.rows import ROWS
 
 from tap_rest.engine.engine import RunIncomplete
-
-ROWS = [{"id": number, "t": f"2024-05-{1 + number // 10:02}T{number % 10:02}:00:00Z"} for number in range(100)]
-
-
-def ids(*runs: Run) -> list[Any]:
-    return [record["id"] for result in runs for record in result.records()]
 
 
 def offset(options: str = "") -> str:
@@ -213,11 +208,7 @@ class Model:
 @pytest.mark.case("C26")
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=60, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    changes=st.lists(
-        st.tuples(st.sampled_from(["insert", "delete", "update", "purge", "none"]), st.integers(0, 30)), max_size=14
-    )
-)
+@given(changes=CHANGES)
 @pytest.mark.case("trap:4.10")
 def test_nothing_that_was_there_all_the_time_is_missed_in_silence(
     tmp_path: Path, kind: str, changes: list[tuple[str, int]]
@@ -256,11 +247,7 @@ class Dated(Model):
 @pytest.mark.case("C13")
 @pytest.mark.case("C27")
 @settings(max_examples=60, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    changes=st.lists(
-        st.tuples(st.sampled_from(["insert", "delete", "update", "purge", "none"]), st.integers(0, 30)), max_size=14
-    )
-)
+@given(changes=CHANGES)
 def test_what_changes_between_windows_is_read_by_the_next_run_at_the_latest(
     tmp_path: Path, changes: list[tuple[str, int]]
 ) -> None:

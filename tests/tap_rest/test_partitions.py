@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tap_rest.harness import NOW, json_api, run
+from tests.tap_rest.harness import NOW, json_api, run, stream_of, written
 from tests.tap_rest.hostile import response
 
 from tap_rest.engine import memory
@@ -372,21 +372,14 @@ def test_a_parents_record_without_the_value_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_partitions_from_nowhere_are_mistakes(tmp_path: Path, part: str, said: str) -> None:
-    file = tmp_path / "api.yaml"
-    text = REPOS.replace("for_each: {stream: repos, as: repo}", part)
-    file.write_text(f"name: tap-test\nbase_url: http://api.test\n{text}")
+    file = written(tmp_path, REPOS.replace("for_each: {stream: repos, as: repo}", part))
     with pytest.raises(DeclarationError) as caught:
         load(file)
     assert said in str(caught.value)
 
 
 def partitioned(tmp_path: Path, replication: str = "{key: t}") -> Any:
-    file = tmp_path / "api.yaml"
-    file.write_text(
-        "name: tap-test\nbase_url: http://api.test\nstreams:\n  rows:\n    path: /rows\n    records: $\n"
-        f"    primary_keys: [id]\n    for_each: {{items: [a], as: it}}\n    replication: {replication}\n"
-    )
-    return load(file).bind({}).streams["rows"]
+    return stream_of(tmp_path, f"primary_keys: [id], for_each: {{items: [a], as: it}}, replication: {replication}")
 
 
 def one(value: str | int) -> Partition:

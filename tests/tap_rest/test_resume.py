@@ -9,23 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tap_rest import rows
 from tests.tap_rest.harness import json_api, run
 from tests.tap_rest.test_partitions import NAMES, PULLS, REPOS, Pulls
 from tests.tap_rest.test_partitions import api as repos_api
-from tests.tap_rest.test_turns import by_time, declared
 
-ROWS = [{"id": number, "t": f"2024-05-{1 + number // 10:02}T{number % 10:02}:00:00Z"} for number in range(60)]
 REPLICATION = "replication: {key: t, order: ascending, param: since}"
 HEAD = "streams:\n  rows:\n    path: /rows\n    records: items\n    primary_keys: [id]\n    "
-
-
-def since(params: dict[str, str]) -> list[dict[str, Any]]:
-    return [row for row in ROWS if str(row["t"]) >= params.get("since", "")]
-
-
-def by_cursor(_: str, params: dict[str, str]) -> Any:
-    rows, start = since(params), int(params.get("cursor", 0))
-    return {"items": rows[start : start + 7], "next": str(start + 7) if start + 7 < len(rows) else None}
+ROWS = rows.ROWS[:60]
 
 
 def by_offset(_: str, params: dict[str, str]) -> Any:
@@ -45,7 +36,7 @@ def newest_first(_: str, params: dict[str, str]) -> Any:
 STREAMS: dict[str, tuple[str, Callable[[], Any]]] = {
     "cursor, ascending": (
         f"{HEAD}paginator: {{type: cursor, path: next, param: cursor}}\n    {REPLICATION}",
-        lambda: by_cursor,
+        lambda: rows.since(ROWS, size=7),
     ),
     "offset, read whole": (f"{HEAD}paginator: {{type: offset, page_size: 9, total: total}}", lambda: by_offset),
     "keyset": (
@@ -56,7 +47,7 @@ STREAMS: dict[str, tuple[str, Callable[[], Any]]] = {
         f"{HEAD}paginator: {{type: page_number}}\n    replication: {{key: t, order: descending}}",
         lambda: newest_first,
     ),
-    "windows": (declared("window: 2d, start: 2027-01-01"), lambda: by_time),
+    "windows": (rows.windowed("window: 2d, start: 2027-01-01"), lambda: rows.by_time),
     "partitions": (REPOS, lambda: repos_api),
     "partitions, side by side": (f"limits: [{{quota: 100000/s, concurrency: 4}}]\n{REPOS}", lambda: repos_api),
     "offset, side by side": (

@@ -20,9 +20,9 @@ import pytest
 import urllib3.util.connection
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.tap_rest.harness import json_api, run
+from tests.tap_rest.command_line import config, declared, status_of
+from tests.tap_rest.harness import FAST, json_api, run, written
 from tests.tap_rest.hostile import Hostile, response
-from tests.tap_rest.test_tap import config, declared, status_of
 
 from tap_rest.engine.transport import Transport, TransportError
 from tap_rest.errors import DeclarationError, Postponed, TapError
@@ -30,8 +30,6 @@ from tap_rest.language.declaration import load
 from tap_rest.language.links import links
 from tap_rest.redaction import Redactor
 from tap_rest.request import Request
-
-FAST = "limits: [{quota: 100000/s}]\n"
 
 # --- X1, X2, X3: where requests go ------------------------------------------------------------------------------------
 
@@ -171,7 +169,7 @@ def internet(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, int]]:
     ],
 )
 def test_a_redirect_from_outside_leads_to_no_inside_address(
-    internet: dict[str, tuple[str, int]], target: str, address: str
+    internet: dict[str, tuple[str, int]], transport: Transport, target: str, address: str
 ) -> None:
     """The address that was connected to counts, so a name that resolves to another one later helps nobody."""
     moved = response(b"", status="302 Found", headers=[f"Location: {target}"])
@@ -181,10 +179,8 @@ def test_a_redirect_from_outside_leads_to_no_inside_address(
         internet[host.partition(":")[0] if "[" not in target else host] = (address, inside.port)
         origin = "http://first.example"
         internet["first.example"] = ("93.184.216.34", outside.port)
-        transport = Transport()
         with pytest.raises(TransportError, match="inside this network") as caught:
             transport.send(Request(f"{origin}/x"))
-        transport.close()
     assert not caught.value.retriable
     assert inside.seen == []
 
@@ -442,9 +438,8 @@ def test_a_template_in_a_setting_or_an_answer_is_just_text(tmp_path: Path, paylo
 @pytest.mark.parametrize("payload", [text for text in PAYLOADS if "{" in text and "{bookmark}" not in text])
 def test_a_declaration_that_asks_for_more_than_there_is_is_a_mistake(tmp_path: Path, payload: str) -> None:
     text = SLOTTED.replace('q: "{settings.x}"', f'q: "{payload}"')
-    (tmp_path / "api.yaml").write_text(f"name: tap-x\nbase_url: http://127.0.0.1:9\n{text}")
     with pytest.raises(DeclarationError):
-        load(tmp_path / "api.yaml")
+        load(written(tmp_path, text))
 
 
 @pytest.mark.case("X7")

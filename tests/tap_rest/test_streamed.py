@@ -246,13 +246,6 @@ def body() -> bytes:
     return large()
 
 
-@pytest.fixture
-def transport() -> Iterator[Transport]:
-    transport = Transport()
-    yield transport
-    transport.close()
-
-
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 def test_a_large_body_arrives_in_a_file(transport: Transport, body: bytes, framing: str, encoding: str) -> None:

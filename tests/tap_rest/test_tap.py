@@ -13,42 +13,18 @@ import textwrap
 import time
 from collections import Counter
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
+from tests.tap_rest.command_line import config, declared, messages, sample_config, started, status_of
 from tests.tap_rest.harness import json_api
 from tests.tap_rest.hostile import Hostile, response
-from tests.tap_rest.test_engine import CURSOR, ROWS, by_cursor
+from tests.tap_rest.rows import CURSOR, ROWS, also, by_cursor
 
 from tap_rest.errors import DeclarationError
-from tap_rest.tap import declared_tap, main
+from tap_rest.tap import declared_tap
 from tap_sample.faults import Faults
 from tap_sample.server import TOKEN, SampleServer
-
-
-def declared(folder: Path, url: str, streams: str = CURSOR) -> str:
-    file = folder / "api.yaml"
-    file.write_text(f"name: tap-test\nbase_url: {url}\n{textwrap.dedent(streams)}")
-    return str(file)
-
-
-def status_of(*args: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(args)
-    code = ended.value.code
-    return code if isinstance(code, int) else 0
-
-
-def config(**settings: Any) -> str:
-    return f"--config={json.dumps(settings)}"
-
-
-def sample_config(server: SampleServer, **settings: Any) -> str:
-    return config(**{"declaration": "sample", "base_url": server.base_url, "token": TOKEN, **settings})
-
-
-def messages(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def test_the_sample_api_is_read_whole(sample: SampleServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,7 +216,7 @@ def test_a_failing_stream_makes_the_run_partial(tmp_path: Path, capsys: pytest.C
     def answer(path: str, params: dict[str, str]) -> Any:
         return by_cursor(path, params) if path == "/rows" else response(b"{}", status="404 Not Found")
 
-    streams = CURSOR + CURSOR.replace("streams:\n", "").replace("rows:", "gone:").replace("/rows", "/gone")
+    streams = CURSOR + also("gone")
     with json_api(answer) as server:
         assert status_of(config(declaration=declared(tmp_path, server.url, streams))) == 3
     captured = capsys.readouterr()
@@ -255,11 +231,6 @@ def test_a_rate_limit_beyond_max_wait_postpones(tmp_path: Path, capsys: pytest.C
 
 
 # --- as a process -----------------------------------------------------------------------------------------------------
-
-
-def started(*args: str, stdout: int | IO[bytes] = subprocess.PIPE, **options: Any) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", "from tap_rest.tap import main; main()", *args]
-    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, **options)
 
 
 def lines_until(process: subprocess.Popen[bytes], count: int) -> bytes:
@@ -281,7 +252,7 @@ def ended(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
 def test_an_unreachable_host_is_told_once(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    streams = CURSOR + CURSOR.replace("streams:\n", "").replace("rows:", "more:")
+    streams = CURSOR + also("more")
     process = started(config(declaration=declared(tmp_path, f"http://127.0.0.1:{port}", streams)))
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1
@@ -382,8 +353,8 @@ def test_nothing_else_gets_on_stdout(sample: SampleServer) -> None:
                 time.sleep(0.05)
                 super().run(streams, **how)
                 os._exit(0)
-        import tap_rest.tap
-        tap_rest.tap.Engine = Noisy
+        from tap_rest.engine import running
+        running.Engine = Noisy
         main([{sample_config(sample)!r}])
     """
     process = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, check=True, timeout=60)

@@ -20,13 +20,6 @@ GZIP = ["Content-Encoding: gzip"]
 BODY = b'{"data":[' + b",".join(b'{"id":%d,"text":"some words to compress"}' % n for n in range(40)) + b"]}"
 
 
-@pytest.fixture
-def transport() -> Iterator[Transport]:
-    transport = Transport()
-    yield transport
-    transport.close()
-
-
 def test_a_whole_answer_is_a_page_with_lower_case_headers(transport: Transport) -> None:
     with Hostile(lambda _: [response(BODY, headers=["X-Total: 3", "X-Total: 4"])]) as server:
         page = transport.send(Request(f"{server.url}/v1/x", params=(("q", "a b"),)))
@@ -141,7 +134,7 @@ def test_a_bomb_is_given_up_before_it_unfolds(caps: Caps, body: bytes, encoding:
 
 @pytest.mark.case("C5")
 @pytest.mark.parametrize("place", ["head", "length", "chunk size", "close"])
-def test_a_drip_ends_at_the_total_time_wherever_it_drips(place: str) -> None:
+def test_a_drip_ends_at_the_total_time_wherever_it_drips(transport: Transport, place: str) -> None:
     """Each byte comes well within the idle time; only the deadline of the whole exchange can end it."""
     start = {
         "head": b"HTTP/1.1 200 OK\r\nX-Slow: ",
@@ -156,24 +149,20 @@ def test_a_drip_ends_at_the_total_time_wherever_it_drips(place: str) -> None:
             time.sleep(0.02)
             yield b"x"
 
-    transport = Transport()
     with Hostile(drip) as server, pytest.raises(TransportError, match="total time") as caught:
         transport.send(Request(server.url), timeouts=Timeouts(read=1, total=0.4))
     assert (caught.value.kind, caught.value.retriable) == ("timeout", True)
-    transport.close()
 
 
 @pytest.mark.case("trap:2.no-timeout")
 @pytest.mark.case("R003-3")
-def test_silence_ends_at_the_idle_time() -> None:
+def test_silence_ends_at_the_idle_time(transport: Transport) -> None:
     def silent(_: str) -> Iterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab"
         time.sleep(3)
 
-    transport = Transport()
     with Hostile(silent) as server, pytest.raises(TransportError, match="stopped sending"):
         transport.send(Request(server.url), timeouts=Timeouts(read=0.2))
-    transport.close()
 
 
 @pytest.mark.case("R003-3")

@@ -14,14 +14,13 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from tests.tap_rest.harness import json_api, run
+from tests.tap_rest.command_line import config, declared, status_of
+from tests.tap_rest.harness import FAST, ids, json_api, run
 from tests.tap_rest.hostile import Hostile, response
-from tests.tap_rest.test_engine import CURSOR, INCREMENTAL, OFFSET, ROWS, by_cursor, by_offset, ids
-from tests.tap_rest.test_tap import config, declared, messages, status_of
+from tests.tap_rest.rows import ASCENDING, CURSOR, OFFSET, bookmarked, by_cursor, by_offset
 
+from tap_rest.engine.engine import RunIncomplete
 from tap_rest.errors import Postponed, TapError
-
-FAST = "limits: [{quota: 100000/s}]\n"
 
 
 @pytest.fixture
@@ -46,15 +45,15 @@ def test_an_error_between_pages_is_no_end(tmp_path: Path, status: str) -> None:
     def broken(path: str, params: dict[str, str]) -> Any:
         return response(b"{}", status=status) if params.get("cursor") == "70" else by_cursor(path, params)
 
-    bookmark = {"replication_key": "t", "replication_key_value": "2023-01-01T00:00:00Z"}
+    state = bookmarked("2023-01-01T00:00:00Z")
     with json_api(broken) as server:
-        declaration = FAST + INCREMENTAL.replace("ORDER", "ascending")
-        result = run(tmp_path, server, declaration, state={"bookmarks": {"rows": bookmark}})
+        declaration = FAST + ASCENDING
+        result = run(tmp_path, server, declaration, state=state)
     assert result.error is not None
     assert result.error.exit_status == 1
     assert ids(result) == list(range(70))
     assert result.claim("rows")["status"] == "partial"
-    assert bookmark.items() <= result.states[-1]["bookmarks"]["rows"].items()
+    assert state["bookmarks"]["rows"].items() <= result.states[-1]["bookmarks"]["rows"].items()
 
 
 @pytest.mark.case("trap:1.j")
@@ -85,8 +84,8 @@ def test_an_update_with_a_known_id_is_a_record_like_any_other(tmp_path: Path) ->
 @pytest.mark.usefixtures("new_york")
 def test_a_time_without_a_zone_is_utc_wherever_the_tap_runs(tmp_path: Path) -> None:
     rows = [{"id": 1, "t": "2024-03-10T02:30:00"}, {"id": 2, "t": "2024-11-03T01:30:00"}]
-    state = {"bookmarks": {"rows": {"replication_key": "t", "replication_key_value": "2024-03-10T02:30:00"}}}
-    declaration = FAST + INCREMENTAL.replace("ORDER", "ascending").replace("key: t,", "key: t, format: epoch_s,")
+    state = bookmarked("2024-03-10T02:30:00")
+    declaration = FAST + ASCENDING.replace("key: t,", "key: t, format: epoch_s,")
     with json_api(lambda *_: {"items": rows, "next": None}) as server:
         result = run(tmp_path, server, declaration, state=state)
     assert "since=1710037800" in server.seen[0]
@@ -287,7 +286,8 @@ def test_a_rate_limit_told_in_a_200_is_waited_for_and_the_request_is_sent_again(
 def test_a_page_cap_counts_all_pages_and_doubles_nothing(tmp_path: Path) -> None:
     with json_api(by_cursor) as server:
         result = run(tmp_path, server, FAST + CURSOR.replace("param: cursor", "param: cursor, max_pages: 4"))
+    assert isinstance(result.error, RunIncomplete)
+    assert (result.claim("rows")["status"], result.claim("rows")["evidence"]["reason"]) == ("partial", "max_pages")
     assert ids(result) == list(range(40))
     assert [len(state["bookmarks"]) for state in result.states[:-1]] == [1, 1, 1]
-    assert messages(result.output.decode())[-1]["type"] == "STATE"
-    assert [row["id"] for row in ROWS[:40]] == ids(result)
+    assert result.messages[-1]["type"] == "STATE"

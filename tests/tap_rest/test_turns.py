@@ -2,58 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tap_rest.harness import NOW, FastClock, Run, json_api, run
+from tests.tap_rest.harness import NOW, FastClock, ids, json_api, params_of, run
 from tests.tap_rest.hostile import response
+from tests.tap_rest.rows import HOURS, by_time, paged, windowed
 
 from tap_rest.engine.engine import RunIncomplete
 from tap_rest.errors import ConfigError
 
-START = datetime(2027, 1, 1, tzinfo=UTC)
-ROWS = [
-    {"id": number, "t": (START + timedelta(hours=number)).isoformat().replace("+00:00", "Z")} for number in range(200)
-]
-
-
-def declared(replication: str, paginator: str = "single_page", more: str = "") -> str:
-    return f"""
-    streams:
-      rows:
-        path: /rows
-        records: items
-        primary_keys: [id]
-        paginator: {{type: {paginator}}}
-        replication: {{key: t, param: since, until_param: until, {replication}}}
-        {more}
-    """
-
-
-def by_time(_: str, params: dict[str, str]) -> Any:
-    found = [row for row in ROWS if params.get("since", "") <= str(row["t"]) < params.get("until", "9")]
-    return {"items": found, "total": len(found)}
-
 
 def asked(server: Any) -> list[tuple[str, str]]:
     """The start and end of every request, to the hour."""
-    found = []
-    for text in server.seen:
-        params = dict(pair.split("=") for pair in text.split()[1].partition("?")[2].split("&") if "=" in pair)
-        found.append((params.get("since", "")[5:13], params.get("until", "")[5:13]))
-    return found
-
-
-def ids(*runs: Run) -> list[int]:
-    return [record["id"] for result in runs for record in result.records()]
+    found = map(params_of, server.seen)
+    return [(params.get("since", "")[5:13], params.get("until", "")[5:13]) for params in found]
 
 
 @pytest.mark.case("R003-7")
 def test_windows_tile_the_time_and_each_moves_the_bookmark(tmp_path: Path) -> None:
     with json_api(by_time) as server:
-        result = run(tmp_path, server, declared("window: 3d, start: 2027-01-01"))
+        result = run(tmp_path, server, windowed("window: 3d, start: 2027-01-01"))
         assert result.error is None
         stops = [f"01-{day:02}T00" for day in (4, 7, 10, 13)] + ["01-15T08"]
         assert [until for _, until in asked(server)] == stops
@@ -75,13 +45,13 @@ def test_a_run_goes_on_at_the_window_that_failed(tmp_path: Path) -> None:
         return by_time(path, params)
 
     with json_api(flaky) as server:
-        first = run(tmp_path, server, declared("window: 3d, start: 2027-01-01"))
+        first = run(tmp_path, server, windowed("window: 3d, start: 2027-01-01"))
         assert isinstance(first.error, RunIncomplete)
         assert first.states[-1]["bookmarks"]["rows"]["replication_key_value"] == "2027-01-07T00:00:00Z"
         assert [claim["status"] for claim in first.states[-1]["claims"]["rows"]] == ["complete", "partial"]
         broken[0] = False
         asked_before = len(server.seen)
-        again = run(tmp_path, server, declared("window: 3d, start: 2027-01-01"), state=first.states[-1])
+        again = run(tmp_path, server, windowed("window: 3d, start: 2027-01-01"), state=first.states[-1])
         assert asked(server)[asked_before] == ("01-07T00", "01-10T00")
     assert ids(first, again) == list(range(200))
 
@@ -96,7 +66,7 @@ def test_a_window_with_more_rows_than_the_api_gives_is_cut_in_two(tmp_path: Path
 
     for paginator in ("single_page, result_cap: 30", "single_page, result_cap: 30, total: total"):
         with json_api(capped) as server:
-            result = run(tmp_path, server, declared("start: 2027-01-01", paginator))
+            result = run(tmp_path, server, windowed("start: 2027-01-01", paginator))
             assert result.error is None
         found = ids(result)
         assert sorted(set(found)) == list(range(200))
@@ -109,7 +79,7 @@ def test_a_window_with_more_rows_than_the_api_gives_is_cut_in_two(tmp_path: Path
 def test_more_rows_than_the_api_gives_at_one_moment_are_told(tmp_path: Path) -> None:
     same = [{"id": number, "t": "2027-01-03T00:00:00Z"} for number in range(50)]
     with json_api(lambda *_: {"items": same[:30]}) as server:
-        result = run(tmp_path, server, declared("start: 2027-01-01", "single_page, result_cap: 30"))
+        result = run(tmp_path, server, windowed("start: 2027-01-01", "single_page, result_cap: 30"))
     assert isinstance(result.error, RunIncomplete)
     assert result.claim("rows")["status"] == "partial"
     assert "replication_key_value" not in result.states[-1]["bookmarks"]["rows"]
@@ -121,7 +91,7 @@ def test_a_cap_without_a_window_to_cut_is_told(tmp_path: Path) -> None:
     streams:
       rows: {path: /rows, records: items, paginator: {type: single_page, result_cap: 30}}
     """
-    with json_api(lambda *_: {"items": ROWS[:30]}) as server:
+    with json_api(lambda *_: {"items": HOURS[:30]}) as server:
         result = run(tmp_path, server, declaration)
     assert isinstance(result.error, RunIncomplete)
     assert result.claim("rows")["evidence"]["reason"] == "result_cap"
@@ -129,12 +99,12 @@ def test_a_cap_without_a_window_to_cut_is_told(tmp_path: Path) -> None:
 
 def test_the_newest_time_is_left_to_a_later_run(tmp_path: Path) -> None:
     with json_api(by_time) as server:
-        first = run(tmp_path, server, declared("start: 2027-01-01, lag: 12d"))
+        first = run(tmp_path, server, windowed("start: 2027-01-01, lag: 12d"))
         assert asked(server) == [("01-01T00", "01-03T08")]
         later = run(
             tmp_path,
             server,
-            declared("start: 2027-01-01, lag: 12d"),
+            windowed("start: 2027-01-01, lag: 12d"),
             state=first.states[-1],
             clock=FastClock(NOW + 86400 * 30),
         )
@@ -144,7 +114,7 @@ def test_the_newest_time_is_left_to_a_later_run(tmp_path: Path) -> None:
 
 @pytest.mark.case("trap:3.9")
 def test_a_bookmark_stays_behind_the_lag_where_no_end_can_be_asked_for(tmp_path: Path) -> None:
-    declaration = declared("lag: 1h").replace("until_param: until, ", "")
+    declaration = windowed("lag: 1h").replace("until_param: until, ", "")
     with json_api(lambda *_: {"items": [{"id": 1, "t": "2027-01-15T07:59:00Z"}]}) as server:
         result = run(tmp_path, server, declaration)
     assert result.states[-1]["bookmarks"]["rows"]["replication_key_value"] == "2027-01-15T07:00:00Z"
@@ -155,12 +125,12 @@ def test_an_inclusive_end_is_one_step_before_the_next_start(tmp_path: Path) -> N
 
     def by_day(_: str, params: dict[str, str]) -> Any:
         first, last = params["since"], params["until"]
-        local = [{**row, "d": str(row["t"])[:10]} for row in ROWS]
+        local = [{**row, "d": str(row["t"])[:10]} for row in HOURS]
         return {"items": [row for row in local if first <= str(row["d"]) <= last]}
 
     replication = "window: 3d, start: 2027-01-01, format: date, granularity: 1d"
     with json_api(by_day) as server:
-        result = run(tmp_path, server, declared(replication))
+        result = run(tmp_path, server, windowed(replication))
         assert asked(server) == [
             ("01-01", "01-03"),
             ("01-04", "01-06"),
@@ -171,14 +141,14 @@ def test_an_inclusive_end_is_one_step_before_the_next_start(tmp_path: Path) -> N
     assert ids(result) == list(range(200))
     assert result.claim("rows")["to"] == "2027-01-15T00:00:00Z"
     with json_api(by_day) as server:
-        run(tmp_path, server, declared(f"{replication}, timezone: America/New_York"))
+        run(tmp_path, server, windowed(f"{replication}, timezone: America/New_York"))
         assert asked(server)[-1] == ("01-12", "01-14")
         assert asked(server)[0] == ("12-31", "01-02")
 
 
 @pytest.mark.case("R002-27")
 def test_times_are_written_in_the_apis_zone(tmp_path: Path) -> None:
-    declaration = declared('format: "%Y-%m-%d %H:%M", timezone: Europe/Berlin')
+    declaration = windowed('format: "%Y-%m-%d %H:%M", timezone: Europe/Berlin')
     with json_api(lambda *_: {"items": []}) as server:
         run(
             tmp_path,
@@ -193,25 +163,25 @@ def test_times_are_written_in_the_apis_zone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("start", "first"), [("30d", "12-16T08"), ("2026-12-01", "12-01T00")])
 def test_a_declared_start_is_a_time_or_how_long_ago(tmp_path: Path, start: str, first: str) -> None:
     with json_api(by_time) as server:
-        run(tmp_path, server, declared(f"start: {start}"))
-        run(tmp_path, server, declared(f"start: {start}"), start_date="2027-01-02")
+        run(tmp_path, server, windowed(f"start: {start}"))
+        run(tmp_path, server, windowed(f"start: {start}"), start_date="2027-01-02")
         assert [since for since, _ in asked(server)] == [first, "01-02T00"]
 
 
 def test_time_that_the_api_no_longer_has_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     state = {"bookmarks": {"rows": {"replication_key_value": "2026-11-01T00:00:00Z"}}}
     with json_api(by_time) as server:
-        result = run(tmp_path, server, declared("retention: 30d"), state=state)
+        result = run(tmp_path, server, windowed("retention: 30d"), state=state)
         assert asked(server) == [("12-16T08", "")]
     assert "from 2026-11-01T00:00:00Z to 2026-12-16T08:00:00Z is beyond what the API keeps" in caplog.text
     assert result.claim("rows")["from"] == "2026-12-16T08:00:00Z"
 
 
 def test_newest_first_that_ends_before_the_bookmark_is_told(tmp_path: Path) -> None:
-    newest = list(reversed(ROWS))[:20]
-    declaration = declared("order: descending, retention: 30d").replace("param: since, until_param: until, ", "")
+    newest = list(reversed(HOURS))[:20]
+    declaration = windowed("order: descending, retention: 30d").replace("param: since, until_param: until, ", "")
     with json_api(lambda *_: {"items": newest}) as server:
-        state = {"bookmarks": {"rows": {"replication_key_value": ROWS[50]["t"]}}}
+        state = {"bookmarks": {"rows": {"replication_key_value": HOURS[50]["t"]}}}
         result = run(tmp_path, server, declaration, state=state)
         assert "what lies between may be lost" in str(result.claim("rows")["evidence"]["warnings"])
         state = {"bookmarks": {"rows": {"replication_key_value": newest[5]["t"]}}}
@@ -224,7 +194,7 @@ def test_what_the_api_cannot_leave_out_is_left_out_here(tmp_path: Path) -> None:
     streams:
       rows: {path: /rows, records: items, primary_keys: [id], replication: {key: t, client_side: true}}
     """
-    rows = [*ROWS[:4], {"id": "odd", "t": None}]
+    rows = [*HOURS[:4], {"id": "odd", "t": None}]
     with json_api(lambda *_: {"items": rows}) as server:
         first = run(tmp_path, server, declaration)
         again = run(tmp_path, server, declaration, state=first.states[-1])
@@ -236,8 +206,8 @@ def test_what_the_api_cannot_leave_out_is_left_out_here(tmp_path: Path) -> None:
 def test_windows_without_a_beginning_or_an_end_are_refused(tmp_path: Path) -> None:
     with json_api(by_time) as server:
         for declaration in (
-            declared("window: 3d"),
-            declared("window: 3d, start: 1d").replace("until_param: until, ", ""),
+            windowed("window: 3d"),
+            windowed("window: 3d, start: 1d").replace("until_param: until, ", ""),
         ):
             result = run(tmp_path, server, declaration)
             assert isinstance(result.error, RunIncomplete | ConfigError)
@@ -272,18 +242,17 @@ def test_each_window_may_be_read_again_as_often_as_any_other(tmp_path: Path) -> 
         return page
 
     with json_api(once) as server:
-        result = run(tmp_path, server, declared("window: 1d, start: 2027-01-01", "single_page, total: total"))
+        result = run(tmp_path, server, windowed("window: 1d, start: 2027-01-01", "single_page, total: total"))
     assert result.error is None
     assert set(ids(result)) == set(range(200))
 
 
 def test_a_page_in_flight_is_left_when_another_start_is_asked_for(tmp_path: Path) -> None:
     """The end moves with the clock; the start does not."""
-    declaration = declared("lag: 1h", "cursor, path: next, param: cursor")
+    declaration = windowed("lag: 1h", "cursor, path: next, param: cursor")
 
     def by_cursor(path: str, params: dict[str, str]) -> Any:
-        rows, start = by_time(path, params)["items"], int(params.get("cursor", 0))
-        return {"items": rows[start : start + 50], "next": str(start + 50) if start + 50 < len(rows) else None}
+        return paged(by_time(path, params)["items"], params, 50)
 
     with json_api(by_cursor) as server:
         first = run(tmp_path, server, declaration, start_date="2027-01-05")
