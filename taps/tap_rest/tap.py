@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any, ClassVar
@@ -24,50 +23,14 @@ from singer_sdk.tap_base import CliTestOptionValue
 import tap_declarations
 from tap_rest.command import OPTIONS, Command, config_object, json_object, reported
 from tap_rest.engine.attempts import REQUESTS
-from tap_rest.engine.authorize import authorize
-from tap_rest.engine.capture import Capture, CaptureClock, Replay, ReplayClock, clock_for, replayed
-from tap_rest.engine.engine import Engine
 from tap_rest.engine.explain import explained, masked
-from tap_rest.engine.har import write_har
-from tap_rest.engine.logs import MASKING
-from tap_rest.engine.messages import Lane, Output, RawLane, singer_output, state_line
-from tap_rest.engine.signals import Waiter
-from tap_rest.engine.state import State
-from tap_rest.engine.tokens import state_folder
-from tap_rest.engine.transport import Sender, Transport
+from tap_rest.engine.messages import Lane, RawLane, singer_output, state_line
+from tap_rest.engine.running import DRY, RUN_SETTINGS, Config, Settings, checked, log_in, running
 from tap_rest.errors import ConfigError
 from tap_rest.language.declaration import Bound, Declaration, load
-from tap_rest.language.vocabulary import COMMON_SETTINGS
 from tap_rest.language.yaml_source import did_you_mean
-from tap_rest.limits.books import OwnBooks
-from tap_rest.limits.shared_books import SharedBooks
-from tap_rest.redaction import Redactor
 from tap_rest.stream import DeclaredStream, SDKLane, is_whole
 
-Config = Mapping[str, Any]
-Settings = Mapping[str, Mapping[str, Any]]
-RUN_SETTINGS: Settings = {
-    "trust_env": {"type": "boolean", "default": False, "description": "Use the environment's proxy and CA bundle"},
-    "token_store": {
-        "type": ["string", "null"],
-        "description": "Folder of tokens that a server replaces; $XDG_STATE_HOME/daykeep where nothing is given",
-    },
-    "limits_store": {
-        "type": ["string", "null"],
-        "description": "File by which all runs keep an API's limits together, `none` for none; "
-        "$XDG_STATE_HOME/daykeep/limits.sqlite where nothing is given",
-    },
-    "request_log": {
-        "type": "boolean",
-        "default": False,
-        "description": "Write a further stream, `requests`: a record for each request that was sent",
-    },
-    "capture": {"type": ["string", "null"], "description": "Folder that keeps every answer, without credentials"},
-    "replay": {
-        "type": ["string", "null"],
-        "description": "Folder of captured answers, or the file of a captured run: repeats it without a network",
-    },
-}
 DECLARATION_SETTING: Settings = {
     "declaration": {"type": "string", "description": "Path of a declaration file, or the name of a packaged one"}
 }
@@ -97,7 +60,6 @@ class DeclaredTap(Tap):
     _only: Sequence[str] = ()
     _limit: int | None = None
     _har: Path | None = None
-    _explaining = False
 
     @staticmethod
     def start(_config: Config) -> Config:
@@ -120,7 +82,7 @@ class DeclaredTap(Tap):
     @cached_property
     def bound(self) -> Bound:
         """The declaration with the config in it; the first use may start an API."""
-        config = self._configured()
+        config = checked(self._declared, self.config)
         return self._declared.bind({**self.defaults, **self.start(config), **config})
 
     @property
@@ -128,15 +90,6 @@ class DeclaredTap(Tap):
         if self.declaration is None:
             raise ConfigError("no declaration is given", hint="""try --config '{"declaration": "my.yaml"}'""")
         return self.declaration
-
-    def _configured(self) -> dict[str, Any]:
-        config = {name: value for name, value in self.config.items() if value is not None}
-        for name, setting in COMMON_SETTINGS.items():
-            setting.text(name, config.get(name))
-        for name, setting in self._declared.settings.items():
-            if setting.sensitive and str(config.get(name)).startswith("file:"):
-                config[name] = _in_file(name, config[name].removeprefix("file:"))
-        return config
 
     @property
     def chosen(self) -> list[str]:
@@ -162,14 +115,15 @@ class DeclaredTap(Tap):
         log.info("%s", f"SDK lane, for {reason}" if reason else "raw lane")
         with singer_output() as output:
             lane: Lane = SDKLane(self, output) if reason else RawLane(output)
-            with self._engine(lane, output) as (engine, _):
+            limit, har = self._limit, self._har
+            with running(bound, self.config, self._given, lane, output, limit=limit, har=har) as (engine, _):
                 output.write(state_line(self._given or {"bookmarks": {}}))  # where this run starts, for an archive
                 logged = self.streams.get(REQUESTS.name) if self.config.get("request_log") else None
                 engine.run([bound.streams[name] for name in self.chosen], request_log=bool(logged and logged.selected))
 
     def records(self, stream: str) -> Iterator[bytes]:
         """The records of a stream from its bookmark on, written nowhere."""
-        with self._engine() as (engine, _):
+        with running(self.bound, self.config, self._given) as (engine, _):
             yield from engine.records(self.bound.streams[stream])
 
     def try_out(self) -> None:
@@ -177,7 +131,7 @@ class DeclaredTap(Tap):
         bound = self.bound
         with singer_output() as output:
             lane = RawLane(output)
-            with self._engine(lane, output) as (engine, clock):
+            with running(bound, self.config, self._given, lane, output) as (engine, clock):
                 if bound.check is not None:
                     engine.sending.check(bound.check)
                 for stream in (bound.streams[name] for name in self.chosen):
@@ -188,69 +142,14 @@ class DeclaredTap(Tap):
 
     def explain(self, name: str) -> str:
         """A stream's declaration and its first request, for a person; nothing is sent."""
-        self._only, self._explaining = (name,), True
+        self._only = (name,)
         declared, (name,) = self._declared, self.chosen
-        bound = self.bound = declared.bind(masked(declared, {**self.defaults, **self._configured()}))
-        with self._engine() as (engine, _):
+        bound = declared.bind(masked(declared, {**self.defaults, **checked(declared, self.config)}))
+        with running(bound, {**self.config, **DRY}, self._given) as (engine, _):
             request = engine.first(bound.streams[name])
         if request is None:
             raise ConfigError(f"{name} has nothing to read", hint="its bookmark has passed end_date")
         return explained(declared, bound, name, request)
-
-    def authorize(self) -> None:
-        """Logs a person in and stores the tokens that runs then use. Raises TapError."""
-        bound, transport = self.bound, Transport(trust_env=bool(self.config.get("trust_env")))
-        with closing(Waiter()) as clock, closing(transport):
-            authorize(
-                bound,
-                clock=clock,
-                transport=transport,
-                redactor=Redactor(bound.secrets),
-                token_store=self.config.get("token_store"),
-                say=partial(click.echo, err=True),
-            )
-
-    @contextmanager
-    def _engine(self, lane: Lane | None = None, output: Output | None = None) -> Iterator[tuple[Engine, Waiter]]:
-        """All that a run needs, for as long as it takes; with an output, signals end it after a page.
-
-        Without a lane nothing may be written.
-        """
-        bound, config, redactor = self.bound, self.config, Redactor(self.bound.secrets)
-        capture, replay = (None, None) if self._explaining else (config.get("capture"), config.get("replay"))
-        MASKING.redactor = redactor
-        with ExitStack() as opened:
-            clock = opened.enter_context(closing(clock_for(capture, replay, output.fd if output else None)))
-            if output is not None:
-                opened.enter_context(clock.catching())
-            transport: Sender
-            if isinstance(clock, ReplayClock):
-                bound, transport = replayed(bound), Replay(Path(config["replay"]), redactor, clock)
-            else:
-                transport = Transport(trust_env=bool(config.get("trust_env")))
-            if isinstance(clock, CaptureClock):
-                transport = Capture(transport, Path(config["capture"]), clock, redactor)
-            if self._har is not None and isinstance(transport, Capture | Replay):
-                opened.callback(write_har, transport, self._har)
-            opened.enter_context(closing(transport))
-            place = config.get("limits_store") or str(state_folder() / "limits.sqlite")
-            alone = place == "none" or replay or self._explaining
-            books = OwnBooks() if alone else SharedBooks(Path(place).expanduser().absolute())
-            engine = Engine(
-                bound,
-                state=State(self._given, now=clock.now(), secrets=bound.secrets),
-                lane=lane or RawLane(Output(None)),
-                clock=clock,
-                transport=transport,
-                start_date=config.get("start_date"),
-                end_date=config.get("end_date"),
-                max_wait=float(COMMON_SETTINGS["max_wait"].text("max_wait", config.get("max_wait")) or 0),
-                token_store=config.get("token_store"),
-                limit=self._limit,
-                redactor=redactor,
-                books=opened.enter_context(closing(books)),
-            )
-            yield engine, clock
 
     # --- what singer-sdk does otherwise -------------------------------------------------------------------------------
 
@@ -330,7 +229,7 @@ class DeclaredTap(Tap):
         if har is not None and not (tap.config.get("capture") or tap.config.get("replay")):
             raise ConfigError("--har needs the setting `capture` or `replay`", hint="it is made of what was captured")
         if authorize:
-            tap.authorize()
+            log_in(tap.bound, tap.config, partial(click.echo, err=True))
         elif explain is None:
             tap.sync_all()
         else:
@@ -404,13 +303,6 @@ def _declaration_file(source: str) -> Path:
     except KeyError:
         hint = did_you_mean(source, tap_declarations.names())
         raise ConfigError(f"{source!r} is no declaration file and no packaged declaration", hint=hint) from None
-
-
-def _in_file(setting: str, path: str) -> str:
-    try:
-        return Path(path).expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"the file of the setting {setting!r} can't be read", where=path) from None
 
 
 def _said(error: Any) -> str:

@@ -17,17 +17,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from singer_sdk.plugin_base import JSONSchemaValidator
-from tests.tap_rest.harness import json_api, run
+from tests.tap_rest.command_line import config, declared, messages, started, status_of
+from tests.tap_rest.harness import FAST, json_api, params_of, run
 from tests.tap_rest.hostile import Hostile, response
-from tests.tap_rest.test_engine import CURSOR, OFFSET, ROWS, by_cursor, by_offset
-from tests.tap_rest.test_tap import config, declared, messages, started, status_of
+from tests.tap_rest.rows import CURSOR, OFFSET, ROWS, also, by_cursor, by_offset
 
 from tap_rest.engine.attempts import REQUESTS, Times
 from tap_rest.engine.evidence import Evidence
 from tap_rest.engine.logs import Masking
 from tap_rest.redaction import Redactor
 
-FAST = "limits: [{quota: 1000/s}]\n"
 WAYS = """
 limits: [{quota: 1000/s, concurrency: 4}]
 streams:
@@ -41,15 +40,10 @@ streams:
 """
 
 
-def page(request: str) -> dict[str, str]:
-    query = request.split()[1].partition("?")[2]
-    return dict(pair.split("=") for pair in query.split("&") if pair)
-
-
 def faulty(request: str, number: int) -> bytes:
     """The answer to a request: the second one is too many, the third answer is cut, the fourth an error."""
     quota = ["X-RateLimit-Remaining: 7", "X-RateLimit-Reset: 100", "X-Vendor-Request-Id: served-1"]
-    whole = response(json.dumps(by_cursor("", page(request))).encode(), headers=quota)
+    whole = response(json.dumps(by_cursor("", params_of(request))).encode(), headers=quota)
     slow = response(b"{}", status="429 Slow", headers=["Retry-After: 1"])
     return {2: slow, 3: whole[:-5], 4: response(b"{}", status="503 Down")}.get(number, whole)
 
@@ -151,6 +145,31 @@ streams:
     assert [(one["url"], one["status"]) for one in given_up] == [(f"{server.url}/rows?page=2&again=***", 400)]
 
 
+@pytest.mark.case("X4")
+def test_a_secret_that_names_a_partition_is_masked_there_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where an API lists its own keys."""
+    monkeypatch.setenv("LOG_FORMAT", "json")
+    streams = """
+settings: {secret: {sensitive: true}}
+auth: {type: bearer, token: "{settings.secret}"}
+streams:
+  keys: {path: /keys, records: $, primary_keys: [id]}
+  uses: {for_each: {stream: keys, as: key}, path: "/keys/{key.id}", records: $, primary_keys: [id]}
+"""
+
+    def answer(path: str, _: Any) -> Any:
+        return [{"id": "canary-secret"}] if path == "/keys" else response(b"{}", status="403 canary-secret")
+
+    with json_api(answer) as server:
+        settings = {"declaration": declared(tmp_path, server.url, FAST + streams), "secret": "canary-secret"}
+        assert status_of(config(**settings, capture=str(tmp_path / "kept"))) == 3
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {line["extra"]["partition"] for line in told if "partition" in line["extra"]} == {"***"}
+    assert "canary" not in str(told) + "".join(file.read_text() for file in tmp_path.glob("kept/*.jsonl"))
+
+
 @pytest.mark.case("R000-14")
 @pytest.mark.case("R004-15")
 def test_all_lines_of_a_request_are_found_by_its_id(
@@ -245,13 +264,14 @@ def test_no_log_call_can_leak(caplog: pytest.LogCaptureFixture) -> None:
         {"canary": 1}["canary-2"]
     except KeyError:
         logging.getLogger("foreign").exception("saw %s", {"k": "canary"})
-    misfit = "%d of %s"
-    logging.getLogger("foreign").warning(misfit, "canary")
+    for misfit, argument in (("%d of %s", "canary"), ("%(of)s", {"in": "canary"})):
+        logging.getLogger("foreign").warning(misfit, argument)
     caplog.handler.removeFilter(masking)
     assert "canary" not in caplog.text
     assert "saw {'k': '***'}" in caplog.text
     assert "KeyError: '***-2'" in caplog.text
     assert "%d of %s" in caplog.text
+    assert "%(of)s {'in': '***'}" in caplog.text
 
 
 def test_the_stream_is_there_when_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -318,7 +338,7 @@ def test_a_quantile_is_within_5_percent(times: list[float], share: float) -> Non
 
 @pytest.mark.case("R003-23")
 def test_a_run_of_several_streams_has_a_line_for_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    streams = CURSOR + CURSOR.replace("streams:\n", "").replace("rows:", "others:").replace("/rows", "/others")
+    streams = CURSOR + also("others")
     with json_api(by_cursor) as server:
         assert status_of(config(declaration=declared(tmp_path, server.url, FAST + streams))) == 0
     ends = [line.rpartition("| ")[2] for line in capsys.readouterr().err.splitlines()[-3:]]

@@ -6,15 +6,16 @@ import gzip
 import json
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tap_rest.harness import json_api
+from tests.tap_rest.command_line import config, declared, messages, status_of
+from tests.tap_rest.harness import json_api, params_of
 from tests.tap_rest.hostile import Hostile, response
 from tests.tap_rest.oauth_servers import npm_server
-from tests.tap_rest.test_engine import CURSOR, INCREMENTAL, OFFSET, ROWS, by_cursor, by_offset
-from tests.tap_rest.test_tap import config, declared, messages, status_of
+from tests.tap_rest.rows import ASCENDING, CURSOR, OFFSET, ROWS, by_cursor, by_offset
 
 from tap_rest.engine.capture import ReplayClock
 from tap_rest.engine.har import LARGEST
@@ -32,7 +33,7 @@ def kept(folder: Path, kind: str) -> list[Path]:
 
 @pytest.mark.parametrize(
     ("streams", "answer"),
-    [(CURSOR, by_cursor), (OFFSET, by_offset), (INCREMENTAL.replace("ORDER", "ascending"), by_cursor)],
+    [(CURSOR, by_cursor), (OFFSET, by_offset), (ASCENDING, by_cursor)],
     ids=["cursor", "offset", "incremental"],
 )
 @pytest.mark.case("R002-16")
@@ -97,16 +98,18 @@ def test_what_went_wrong_goes_wrong_again(
     assert len(waits) >= 3
 
 
+@pytest.mark.parametrize("asked", ["path: /rows/{row}", "path: /rows\n            headers: {X-Row: '{row}'}"])
 def test_answers_that_come_at_the_same_time_are_kept_in_one_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    asked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    streams = """
-        limits: [{quota: 10000/s, concurrency: 8}]
+    """Also where they are alike, to requests that differ by a header alone, so that they have one file."""
+    streams = f"""
+        limits: [{{quota: 10000/s, concurrency: 8}}]
         streams:
           rows:
-            path: /rows/{row}
+            {asked}
             records: items
-            for_each: {items: [1, 2, 3, 4, 5, 6, 7, 8], as: row}
+            for_each: {{items: [1, 2, 3, 4, 5, 6, 7, 8], as: row}}
             primary_keys: [id]
     """
     together = threading.Barrier(8)
@@ -122,6 +125,36 @@ def test_answers_that_come_at_the_same_time_are_kept_in_one_run(
     runs = [one.read_text().splitlines() for one in (tmp_path / "kept").glob("run-*.jsonl")]
     found = [sorted(json.loads(line).get("partition", "") for line in lines) for lines in runs]
     assert found == [["", *"12345678"]] * 5
+
+
+def test_a_replay_gives_each_partition_its_own_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where only a header tells their requests apart, and the last one was answered first."""
+    streams = """
+        limits: [{quota: 10000/s, concurrency: 2}]
+        streams:
+          rows:
+            path: /rows
+            headers: {X-Row: "{row}"}
+            records: items
+            for_each: {items: [one, two], as: row}
+            primary_keys: [id]
+            include: {row: "{row}"}
+    """
+
+    def answer(request: str) -> list[bytes]:
+        row = "one" if "X-Row: one" in request else "two"
+        while row == "one" and not any(file.read_text().count("\n") > 1 for file in folder.glob("run-*.jsonl")):
+            time.sleep(0.01)
+        return [response(json.dumps({"items": [{"id": row}]}).encode())]
+
+    folder = tmp_path / "kept"
+    with Hostile(answer) as server:
+        file = declared(tmp_path, server.url, streams)
+        captured = run(capsys, config(declaration=file, capture=str(folder)))
+    replayed = run(capsys, config(declaration=file, replay=str(folder)))
+    for output in (captured, replayed):
+        records = [message["record"] for message in messages(output) if message["type"] == "RECORD"]
+        assert sorted((one["row"], one["id"]) for one in records) == [("one", "one"), ("two", "two")]
 
 
 def test_a_request_that_was_not_captured_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,9 +240,7 @@ def test_token_requests_are_not_kept_and_not_replayed(tmp_path: Path, capsys: py
             return [response(json.dumps({"access_token": next(tokens), "token_type": "Bearer"}).encode())]
         if "canary-one" in request and "cursor=50" in request:
             return [response(b"{}", status="401 No")]
-        query = request.split()[1].partition("?")[2]
-        params = dict(pair.split("=") for pair in query.split("&") if pair)
-        return [response(json.dumps(by_cursor("", params)).encode())]
+        return [response(json.dumps(by_cursor("", params_of(request))).encode())]
 
     with Hostile(answer) as server:
         auth = f"{{type: oauth2, grant: client_credentials, token_url: '{server.url}/token', client_id: me, "
@@ -268,9 +299,7 @@ def test_a_capture_becomes_a_har_file_with_an_entry_for_each_request(
 
 def test_a_har_file_is_made_of_what_was_captured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A POST with its body; of a run that asked for nothing it has no entry; without a capture there is none."""
-    streams = "limits: [{quota: 1000/s}]" + CURSOR.replace(
-        "path: /rows", "path: /rows\n    method: POST\n    body: {a: é}"
-    )
+    streams = CURSOR.replace("path: /rows", "path: /rows\n    method: POST\n    body: {a: é}")
     args = ["--har", str(tmp_path / "out.har")]
     with json_api(lambda *_: {"items": [], "next": None}) as server:
         file = declared(tmp_path, server.url, streams)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tap_rest.harness import NOW, FastClock, Run, run
+from tests.tap_rest.command_line import config, declared, messages, status_of
+from tests.tap_rest.harness import NOW, FastClock, Run, run, written
 from tests.tap_rest.hostile import Hostile, head, response
-from tests.tap_rest.test_tap import config, declared, messages, status_of
 
 from tap_rest.engine.engine import RunIncomplete
 from tap_rest.engine.signals import Interrupted
@@ -748,10 +748,8 @@ def test_a_heavy_state_is_written_after_the_order_as_well(
 
 
 def test_a_file_may_be_at_the_origins_that_are_named_and_nowhere_else(tmp_path: Path) -> None:
-    file = tmp_path / "x.yaml"
     text = FILES.replace("url: file_url", "url: file_url\n      origins: ['https://*.s3.test', 'http://s3.test:8080']")
-    file.write_text(f"name: x\nbase_url: https://api.test\n{text}")
-    job = load(file).streams["rows"].job
+    job = load(written(tmp_path, text, "https://api.test")).streams["rows"].job
     assert job is not None
     asked = Request("https://api.test/reports/r1", headers=(("X-Client", "7"),))
     for url, headers in {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,12 +13,17 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.tap_rest.harness import json_api, run
+from tests.tap_rest.harness import Collected, FastClock, HandClock, json_api, run
 from tests.tap_rest.hostile import Hostile, response
 
-from tap_rest.engine.engine import RunIncomplete
-from tap_rest.errors import Postponed
+from tap_rest.engine.engine import Engine, RunIncomplete
+from tap_rest.engine.messages import RawLane
+from tap_rest.engine.state import State
+from tap_rest.engine.transport import Transport
+from tap_rest.errors import Postponed, RequestRefused, TapError
+from tap_rest.language.declaration import load
 from tap_rest.language.verdicts import judge
+from tap_rest.limits.books import OwnBooks
 from tap_rest.limits.breaker import COOL_OFF, FAILURES, PAUSE
 from tap_rest.limits.limits import LEASE, LOOK_AGAIN, POLITE_GAP, Hold, Limit, Limiter
 from tap_rest.limits.quota_headers import LONGEST_WAIT
@@ -27,14 +33,6 @@ from tap_rest.request import Request
 NOW = 1_700_000_100.0  # a quarter of an hour by the clock begins
 REQUEST = Request("https://x.test/a")
 T = TypeVar("T")
-
-
-class HandClock:
-    def __init__(self) -> None:
-        self.passed = 0.0
-
-    def now(self) -> float:
-        return NOW + self.passed
 
 
 def elsewhere(do: Callable[[], T]) -> T:
@@ -47,7 +45,7 @@ class Sender:
     """Sends as the engine does, on a clock whose waits pass at once; an answer comes `latency` seconds after."""
 
     def __init__(self, *limits: dict[str, Any], base_url: str = "https://x.test", latency: float = 0.0) -> None:
-        self.clock = HandClock()
+        self.clock = HandClock(NOW)
         self.limiter = Limiter(msgspec.convert(list(limits), list[Limit]), self.clock.now, base_url)
         self.latency = latency
 
@@ -496,3 +494,62 @@ def test_a_run_counts_each_request_against_the_limits_of_its_path(tmp_path: Path
     assert result.error is None
     assert len(server.seen) == 4
     assert result.clock.waits == pytest.approx([60.0])
+
+
+def checked(folder: Path, server: Hostile, declaration: str, expected: list[type[TapError] | None]) -> list[float]:
+    """What a check has waited, after as many of them as there are ways for it to end."""
+    file = folder / "api.yaml"
+    file.write_text(f"name: tap-test\nbase_url: {server.url}\ncheck: {{path: /me}}\n{declaration}{ROWS}")
+    bound = load(file).bind({"tokens": "t0ken-a,t0ken-b"} if "pool" in declaration else {})
+    assert bound.check is not None
+    with closing(FastClock()) as clock, closing(Transport()) as transport:
+        state, lane = State(None, now=clock.now()), RawLane(Collected())
+        engine = Engine(bound, state=state, lane=lane, clock=clock, transport=transport, max_wait=600)
+        for error in expected:
+            if error is None:
+                engine.sending.check(bound.check)
+            else:
+                with pytest.raises(error):
+                    engine.sending.check(bound.check)
+        return clock.waits
+
+
+@pytest.mark.case("R000-3")
+def test_a_check_sends_nothing_during_a_cool_off(tmp_path: Path) -> None:
+    with Hostile(lambda _: [response(b"<html>who are you?", status="403 No")]) as server:
+        checked(tmp_path, server, "", [*[RequestRefused] * 3, Postponed])
+        assert len(server.seen) == 3
+
+
+def test_a_check_without_an_answer_counts_as_a_failure(tmp_path: Path) -> None:
+    with Hostile(lambda _: []) as server:
+        checked(tmp_path, server, "", [*[TapError] * FAILURES, Postponed])
+        assert len(server.seen) == FAILURES
+
+
+@pytest.mark.parametrize("refused", ["", "t0ken-a"])
+def test_the_check_of_each_credential_takes_of_its_own_quota(tmp_path: Path, refused: str) -> None:
+    auth = """
+settings: {tokens: {sensitive: true}}
+auth: {type: pool, of: {type: bearer, token: "{settings.tokens}"}}
+limits: [{quota: 1/5min}]
+"""
+
+    def answer(request: str) -> list[bytes]:
+        return [response(b"{}", status="401 No" if refused and refused in request else "200 OK")]
+
+    with Hostile(answer) as server:
+        assert checked(tmp_path, server, auth, [None, None]) == [300.0]
+        asked = ["t0ken-a" in request for request in server.seen]
+    assert asked == ([True, False, False] if refused else [True, False, True, False])
+
+
+def test_a_request_that_could_not_be_signed_holds_no_other_back(tmp_path: Path) -> None:
+    auth = "auth: {type: oauth2, grant: client_credentials, token_url: /token, client_id: me, client_secret: s}\n"
+    tokens = iter([response(b"{}", status="400 No"), response(b'{"access_token": "t0ken", "token_type": "Bearer"}')])
+    books = OwnBooks()
+    with Hostile(lambda request: [next(tokens) if "/token" in request else response(b"[]")]) as server:
+        declaration = auth.replace("/token", f"{server.url}/token") + ROWS
+        refused = run(tmp_path, server, declaration, books=books)
+        assert isinstance(refused.error, TapError)
+        assert elsewhere(lambda: run(tmp_path, server, declaration, books=books, max_wait=600)).error is None

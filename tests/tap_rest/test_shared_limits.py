@@ -22,6 +22,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tap_rest.harness import HandClock
 
 from tap_rest.language.verdicts import judge
 from tap_rest.limits import shared_books
@@ -126,19 +127,11 @@ def said(asking: subprocess.Popen[str]) -> str:
     return text
 
 
-class HandClock:
-    def __init__(self) -> None:
-        self.passed = 0.0
-
-    def now(self) -> float:
-        return NOW + self.passed
-
-
 class Runs:
     """Several runs with one file and one clock, as processes would have them."""
 
     def __init__(self, file: Path, *limits: dict[str, Any]) -> None:
-        self.file, self.clock = file, HandClock()
+        self.file, self.clock = file, HandClock(NOW)
         self._limits = msgspec.convert(list(limits), list[Limit])
 
     def run(self, identity: str = "") -> Limiter:

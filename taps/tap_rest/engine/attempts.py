@@ -35,7 +35,10 @@ from tap_rest.request import Private, Request
 _SERVER_IDS = ("request-id", "requestid", "trace-id", "cf-ray")
 
 about: ContextVar[Mapping[str, Any]] = ContextVar("about", default=MappingProxyType({}))
-"""What this thread is asking for: `stream_name`, `partition`, `page`, and the id of the `request`, as far as known."""
+"""What this thread is asking for: `stream_name`, `partition`, `page`, and the id of the `request`, as far as known.
+
+No secret is in it.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +119,7 @@ def record(attempt: Attempt, redactor: Redactor) -> bytes:
         "method": attempt.request.method,
         "url": redactor.text(attempt.request.full_url),
         "quota_left": min((quota.left for quota in quotas), default=None),
-        "server_id": redactor.text(next(server_ids, "")[:200]) or None,
+        "server_id": redactor.text(next(server_ids, ""))[:200] or None,
     }
     return msgspec.json.encode({name: own[name] if name in own else getattr(attempt, name) for name in SCHEMA})
 
@@ -209,7 +212,8 @@ class Tries:
         return {**about.get(), "status": attempt.status}
 
     def _tell_about(self, id_: str | None = None) -> None:
-        known = {"stream_name": self._stream, "partition": self._partition, "page": self._page, "request": id_}
+        partition = self._partition and self._log.redactor.text(self._partition)
+        known = {"stream_name": self._stream, "partition": partition, "page": self._page, "request": id_}
         about.set({name: value for name, value in known.items() if value is not None})
 
 

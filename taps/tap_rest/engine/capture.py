@@ -189,16 +189,16 @@ class Replay:
     def __init__(self, place: Path, redactor: Redactor, clock: ReplayClock) -> None:
         self.run = _run_file(place)
         self._folder, self._redactor, self._clock = self.run.parent, redactor, clock
-        self._answers: defaultdict[str, deque[dict[str, Any]]] = defaultdict(deque)
+        self._answers: defaultdict[Any, deque[dict[str, Any]]] = defaultdict(deque)
         for line in lines_of(place)[1:]:
-            self._answers[line["request"]].append(line)
+            self._answers[line["stream"], line.get("partition"), line["request"]].append(line)
 
     def close(self) -> None:
         """There is nothing to close."""
 
     def send(self, request: Request, signed: Request | None = None, timeouts: Timeouts = _TIMEOUTS) -> Page:  # noqa: ARG002 - as the transport's
         """The captured answer. Raises TapError: where none was captured, and the TransportError that was."""
-        answers = self._answers[_print_of(request, self._redactor)]
+        answers = self._answers[_stream(), about.get().get("partition"), _print_of(request, self._redactor)]
         shown = f"{request.method} {self._redactor.text(request.full_url)}"
         if not answers:
             raise TapError(f"is not in the capture: {shown}", where=_stream(), hint="capture a new run")
@@ -287,7 +287,7 @@ def _write_once(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for folder in missing:
         _sync_folder(folder.parent)
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_suffix(f".{threading.get_ident()}.tmp")
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()

@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from tap_rest.auth.auth import Auth, PoolAuth
 from tap_rest.engine.signals import Waiter
 from tap_rest.engine.tokens import RunTokens, token_file
+from tap_rest.engine.transport import TransportError
 from tap_rest.language.declaration import Bound
 from tap_rest.language.verdicts import Verdict
 from tap_rest.limits.books import OwnBooks
@@ -37,6 +39,21 @@ class Credential:
     def __init__(self, number: int, auth: Auth, tokens: RunTokens, limiter: Limiter) -> None:
         self.number, self.auth, self.tokens, self.limiter = number, auth, tokens, limiter
         self.left, self.used = math.inf, 0
+
+    def acquire(self, request: Request) -> Credential | Hold:
+        """This one, when its limits let the request go now, which books it; else how long to wait."""
+        return self.limiter.acquire(request) or self
+
+    @contextmanager
+    def in_flight(self, request: Request) -> Iterator[None]:
+        """While what `acquire` has booked is under way: its place is given back, whatever becomes of it."""
+        try:
+            yield
+        except TransportError as error:
+            self.limiter.failed(request, cut=error.kind == "cut")
+            raise
+        finally:
+            self.limiter.release()
 
     def observe(self, page: Page, verdict: Verdict) -> None:
         """Learns from an answer."""
@@ -92,16 +109,15 @@ class Credentials:
         with self._lock:
             holds = []
             for one in sorted(self._good, key=lambda one: (-one.left, one.used)):
-                if (hold := one.limiter.acquire(request)) is None:
+                if isinstance(found := one.acquire(request), Credential):
                     self._turn += 1
-                    one.used = self._turn
-                    return one
-                holds.append(hold)
+                    found.used = self._turn
+                    return found
+                holds.append(found)
             return min(holds)
 
     def drop(self, refused: Credential, why: str) -> bool:
         """Leaves one out from now on; False for the last one, which stays."""
-        refused.limiter.release()
         with self._lock:
             if refused not in self._good:
                 return True

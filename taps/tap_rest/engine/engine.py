@@ -178,7 +178,7 @@ class Engine:
     def _pass(self, stream: BoundStream) -> list[TapError]:
         """Reads the partitions that have not had their turn in this pass. What failed is given, not raised."""
         ended = self._state.begin_pass(stream, self._clock.now())
-        found = self._parents.find(stream, ended.began)
+        found = self._parents.find(stream)
         waiting = [one for one in found.partitions if one.id > ended.through]
         if done := len(found.partitions) - len(waiting):
             log.info("%s: goes on after %d of %d partitions", stream.name, done, len(found.partitions))
@@ -193,7 +193,7 @@ class Engine:
 
     def _walked(self, stream: BoundStream) -> Iterator[tuple[Sequence[bytes], Reader]]:
         """The records of a stream from its bookmarks on, batch by batch; nothing is written."""
-        found = self._parents.find(stream, self._clock.now())
+        found = self._parents.find(stream)
         for partition in found.partitions:
             bookmark = self._state.bookmark(stream, partition)
             yield from self._parents.walk(self._turns.turn(stream, partition, bookmark))

@@ -15,7 +15,7 @@ from tap_rest.engine.reader import Reader
 from tap_rest.engine.sending import Answer, Ask, InDoubt
 from tap_rest.errors import PaginationLoop, RequestRefused, TapError
 from tap_rest.language.jobs import STEPS, Errand, Job
-from tap_rest.language.paginators import End
+from tap_rest.language.paging import End
 from tap_rest.language.replication import duration
 from tap_rest.limits.quota_headers import retry_after
 from tap_rest.request import Request

@@ -25,14 +25,14 @@ class Masking(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         try:
             text = record.getMessage()
-        except (TypeError, ValueError):  # a call whose arguments don't fit its message
+        except (TypeError, ValueError, KeyError):  # a call whose arguments don't fit its message
             text = f"{record.msg} {record.args}"
         if record.exc_info:
             text = f"{text}\n{''.join(traceback.format_exception(*record.exc_info))}".rstrip()
         record.msg, record.args = self.redactor.text(text), ()
         record.exc_info = record.exc_text = record.stack_info = None
         for name, value in about.get().items():
-            vars(record).setdefault(name, self.redactor.text(value) if isinstance(value, str) else value)
+            vars(record).setdefault(name, value)
         return True
 
 

@@ -24,15 +24,14 @@ from tap_rest.engine.credentials import Credential, Credentials
 from tap_rest.engine.evidence import GivenUp
 from tap_rest.engine.reading import read
 from tap_rest.engine.signals import Waiter
-from tap_rest.engine.state import State
+from tap_rest.engine.state import SKEW, State
 from tap_rest.engine.transport import Sender, TransportError
 from tap_rest.errors import CredentialsRefused, NoAnswer, Postponed, RequestRefused, TapError, UnexpectedPage
 from tap_rest.formats.json_text import BOM, check_whole
 from tap_rest.language.declaration import Bound, BoundStream
 from tap_rest.language.jobs import STEPS, Phase
-from tap_rest.language.paginators import End
+from tap_rest.language.paging import End
 from tap_rest.language.verdicts import Verdict, judge
-from tap_rest.language.vocabulary import Timeouts
 from tap_rest.limits.books import OwnBooks
 from tap_rest.limits.limits import Hold
 from tap_rest.limits.quota_headers import http_date
@@ -43,8 +42,8 @@ from tap_rest.request import Private, Request, origin
 TRIES = 6
 FIRST_TRIES = 4
 """To connect to a server that has never answered: more likely a wrong address than a bad moment."""
-SKEW = 60.0
-"""Seconds that this machine's clock may differ from the server's without a word."""
+LONG_WAIT = 10.0
+"""Seconds of waiting for a limit that are told."""
 LONGEST_TRYING = 900.0
 """Seconds of one request's tries, however few they are."""
 
@@ -102,22 +101,14 @@ class InDoubt(TapError):
 
 
 class _Again(Exception):  # it says what to do
-    """Ask again: after `wait` seconds where the server named a time (then it is no failed try), else with backoff.
+    """Ask again with backoff; where the server says to wait it is no failed try, `wait` seconds if they are not 0.
 
     What the server may have done when no answer says so is `done`.
     """
 
-    def __init__(
-        self,
-        error: TapError,
-        *,
-        tries: int = TRIES,
-        limited: bool = False,
-        wait: float | None = None,
-        done: bool = False,
-    ) -> None:
+    def __init__(self, error: TapError, *, tries: int = TRIES, wait: float | None = None, done: bool = False) -> None:
         super().__init__(error)
-        self.error, self.tries, self.limited, self.wait, self.done = error, tries, limited, wait, done
+        self.error, self.tries, self.wait, self.done = error, tries, wait, done
 
 
 class Sending:
@@ -181,24 +172,22 @@ class Sending:
         waited = self._pause(tries, ask.pause, ask.again, ask.waited)
         while True:
             self._clock.check()
-            while isinstance(credential := self._credentials.acquire(ask.request), Hold):
-                waited = self._pause(tries, credential.seconds, credential.reason, waited)
+            credential, waited = self._booked(self._credentials, ask.request, tries, waited)
             try:
-                try:
-                    answer = self._attempt(ask, tries, credential)
-                finally:
-                    credential.limiter.release()
+                answer = self._attempt(ask, tries, credential)
             except _Again as again:
                 pause = backoff.full_jitter(next(waits))
-                if again.limited:
+                if again.wait is not None:
                     pause = max(1.0, again.wait or pause)
                 else:
                     failed += 1
                     last = failed >= again.tries or self._clock.monotonic() - began + pause > LONGEST_TRYING
                     doubt = again.done and ask.phase == "submit"
                     if last or doubt:
-                        again.error.about = tries.end(again.error.problem)
-                        raise (_doubt(again.error) if doubt else again.error) from None
+                        error = again.error
+                        error = InDoubt(error.problem, where=error.where, hint=error.hint) if doubt else error
+                        error.about = tries.end(error.problem)
+                        raise error from None
                 tries.end(again.error.problem, retried=True)
                 log.info("%s; again in %.1f s", self.said(ask.unit.name, again.error), pause)
                 waited = self._pause(tries, pause, again.error.problem, waited)
@@ -224,14 +213,27 @@ class Sending:
     def _check(self, request: Request, credential: Credential) -> None:
         tries = Tries(self._log)
         try:
-            page = self._exchange(request, None, self._bound.timeouts, tries, credential)
-            verdict = judge(page, now=self._clock.now())
+            self._booked(credential, request, tries)
+            with credential.in_flight(request):
+                page = self._exchange(request, None, tries, credential)
+                verdict = judge(page, now=self._clock.now())
+                credential.observe(page, verdict)
             tries.judged(verdict.kind)
             if verdict.kind != "ok":
                 refusal = self._refusal(page, verdict)
                 raise refusal.error if isinstance(refusal, _Again) else refusal
         finally:
             tries.end()
+
+    def _booked(
+        self, of: Credentials | Credential, request: Request, tries: Tries, waited: float = 0.0
+    ) -> tuple[Credential, float]:
+        """A credential that has booked the request, once its limits let it go; how long that has taken in all."""
+        while isinstance(found := of.acquire(request), Hold):
+            if found.seconds >= LONG_WAIT:
+                log.info("%s asks to wait %.0f s", self._redactor.text(found.reason), found.seconds)
+            waited = self._pause(tries, found.seconds, found.reason, waited)
+        return found, waited
 
     def _is_left_out(self, credential: Credential, error: TapError) -> bool:
         """Whether an error is that of one credential, without which it goes on."""
@@ -253,21 +255,22 @@ class Sending:
         )
 
     def _attempt(self, ask: Ask, tries: Tries, credential: Credential) -> Answer:
-        stream, request = ask.unit.stream, ask.request
-        sent = request.with_headers(_conditions(ask.validators))
+        request = ask.request
+        etag, modified = ask.validators or ("", "")
+        sent = request.with_headers({"If-None-Match": etag or None, "If-Modified-Since": modified or None})
         try:
-            page = self._exchange(sent, stream, stream.declared.timeouts, tries, credential)
+            with credential.in_flight(request):
+                page = self._exchange(sent, ask.unit.stream, tries, credential)
+                if not self._reached.is_set():
+                    self._reached.set()
+                    self._compare_clocks(page)
+                page, verdict = self._understood(ask, page, tries, credential)
         except TransportError as error:
-            credential.limiter.failed(request, cut=error.kind == "cut")
             unknown = error.kind == "connect" and not self._reached.is_set()
             tried = FIRST_TRIES if unknown else TRIES
             raise (_Again(error, tries=tried, done=error.arrived) if error.retriable else error) from None
         except TokenUnavailable as error:
-            raise _Again(error, limited=error.wait_seconds is not None, wait=error.wait_seconds) from None
-        if not self._reached.is_set():
-            self._reached.set()
-            self._compare_clocks(page)
-        page, verdict = self._understood(ask, page, tries, credential)
+            raise _Again(error, wait=error.wait_seconds) from None
         came = self._clock.now()
         match verdict.kind:
             case "ok":
@@ -321,10 +324,9 @@ class Sending:
         tries.judged(verdict.kind, len(page.records) if verdict.kind == "ok" else None)
         return page, verdict
 
-    def _exchange(
-        self, request: Request, stream: BoundStream | None, timeouts: Timeouts, tries: Tries, credential: Credential
-    ) -> Page:
+    def _exchange(self, request: Request, stream: BoundStream | None, tries: Tries, credential: Credential) -> Page:
         """The request signed and sent, as often as auth wants to."""
+        timeouts = self._bound.timeouts if stream is None else stream.declared.timeouts
         auth = credential.auth if request.origin == self._home else NoAuth()
         with closing(auth.flow(request, credential.tokens)) as flow:
             signed = next(flow)
@@ -343,8 +345,9 @@ class Sending:
                     return page
 
     def _is_refused(self, page: Page, stream: BoundStream) -> bool:
-        rules = [rule for rule in stream.declared.errors if rule.then == "reauth"]
-        return bool(rules) and judge(page, stream.declared.errors, now=self._clock.now()).kind == "reauth"
+        rules = stream.declared.errors
+        declared = any(rule.then == "reauth" for rule in rules)
+        return declared and judge(page, rules, now=self._clock.now()).kind == "reauth"
 
     def _refusal(self, page: Page, verdict: Verdict) -> Exception:
         """What to raise for a page that is not one."""
@@ -352,10 +355,9 @@ class Sending:
         said = " ".join(self._redactor.text(said).split())[:300]  # masked before it is cut: half a token is not known
         hint = f"the server says {said}" if said and not said.startswith("<") else ""
         if verdict.kind in ("retry", "wait"):
-            limited = verdict.kind == "wait" or verdict.wait_seconds is not None
+            wait = 0.0 if verdict.kind == "wait" and verdict.wait_seconds is None else verdict.wait_seconds
             done = not verdict.declared and page.status not in (408, 425, 503)
-            error = UnexpectedPage(verdict.reason, hint=hint)
-            return _Again(error, limited=limited, wait=verdict.wait_seconds, done=done)
+            return _Again(UnexpectedPage(verdict.reason, hint=hint), wait=wait, done=done)
         if verdict.kind == "reauth" and page.request.origin == self._home:
             return CredentialsRefused(verdict.reason, hint="check the credentials in the config")
         if verdict.kind == "abort":
@@ -367,8 +369,8 @@ class Sending:
         if seconds <= 0:
             return waited
         if waited + seconds > self._max_wait:
-            problem = f"{self._redactor.text(reason)} asks to wait {seconds:,.0f} s, longer than max_wait allows"
-            raise Postponed(problem, hint="run again later, it goes on where it stopped")
+            problem = f"{reason} asks to wait {waited + seconds:,.0f} s in all, longer than max_wait allows"
+            raise Postponed(self._redactor.text(problem), hint="run again later, it goes on where it stopped")
         tries.waited += seconds
         self._clock.wait(seconds)
         return waited + seconds
@@ -387,14 +389,3 @@ class Sending:
         """An error of a stream or unit as it may be shown."""
         text = self._redactor.text(str(error))
         return text if text.startswith(name) else f"{name}: {text}"
-
-
-def _doubt(error: TapError) -> InDoubt:
-    doubt = InDoubt(error.problem, where=error.where, hint=error.hint)
-    doubt.about = error.about
-    return doubt
-
-
-def _conditions(validators: tuple[str, str] | None) -> dict[str, str | None]:
-    etag, modified = validators or ("", "")
-    return {"If-None-Match": etag or None, "If-Modified-Since": modified or None}

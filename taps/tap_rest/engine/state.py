@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -20,11 +20,14 @@ from tap_rest.errors import ConfigError
 from tap_rest.language.declaration import BoundStream
 from tap_rest.language.jobs import Errand
 from tap_rest.language.partitions import WHOLE, Partition, Scalar, partition
-from tap_rest.language.replication import Replication
+from tap_rest.language.replication import Replication, duration, iso
 from tap_rest.redaction import Redactor
 from tap_rest.request import Request
 
-TOKENS_LIVE = timedelta(hours=24)
+SKEW = 60.0
+"""Seconds that this machine's clock may differ from the server's without a word."""
+TOKENS_LIVE = 86400.0
+"""Seconds after which a page in flight is not gone on with: tokens in it may have expired."""
 LARGEST = 32 * 1024
 """Bytes of a checkpoint; with a larger one a unit starts again from its bookmark rather than make STATE heavy."""
 MOST_PENDING = 1_000
@@ -87,14 +90,10 @@ class State:
             return None
         rank = replication.rank(found)
         if rank is None:
-            self.warnings.append(
-                f"{stream.name}: the bookmark is not one of {replication.key}: everything is read again"
-            )
+            self._warn(stream, f"the bookmark is not one of {replication.key}: everything is read again")
             return None
-        if isinstance(rank, datetime) and rank.timestamp() > self._now + 60:
-            self.warnings.append(
-                f"{stream.name}: the bookmark {found} is in the future, older records will not be asked for"
-            )
+        if isinstance(rank, datetime) and rank.timestamp() > self._now + SKEW:
+            self._warn(stream, f"the bookmark {found} is in the future, older records will not be asked for")
         return found if isinstance(found, str | int) else str(found)
 
     def resume(self, unit: Unit) -> Checkpoint | None:
@@ -104,7 +103,7 @@ class State:
             return None
         try:
             checkpoint = msgspec.convert(found, Checkpoint)
-            age = timedelta(seconds=self._now) - timedelta(seconds=datetime.fromisoformat(checkpoint.saved).timestamp())
+            age = self._now - datetime.fromisoformat(checkpoint.saved).timestamp()
         except (msgspec.ValidationError, ValueError, OverflowError):
             self.warnings.append(f"{name}: the page in flight is not one of ours: it starts again")
             return None
@@ -113,7 +112,7 @@ class State:
         if not (same and start_same and (unit.end_floats or checkpoint.until == unit.until)):
             self.warnings.append(f"{name}: what is asked for has changed: it starts again from its bookmark")
             return None
-        if not -timedelta(hours=1) < age <= TOKENS_LIVE:
+        if not -3600 < age <= TOKENS_LIVE:
             self.warnings.append(f"{name}: the page in flight is out of date: it starts again")
             return None
         return checkpoint
@@ -175,8 +174,8 @@ class State:
         """The partitions that failed when their parents had changed."""
         return [partition(values, stream.asked) for values in self._memory(stream).pending.values()]
 
-    def turn(self, stream: BoundStream, partition: Partition, start: str | None, status: str) -> None:
-        """A partition has had its turn in the pass: it is `complete`, `skipped` or `failed`."""
+    def turn(self, stream: BoundStream, of: Partition, start: str | None, status: str) -> None:
+        """A partition, or a batch, has had its turn in the pass: it is `complete`, `skipped` or `failed`."""
         memory = self._memory(stream)
         if (ended := memory.round) is None:
             return
@@ -184,12 +183,14 @@ class State:
         ended.start = start if first else later(ended.start, start)
         ended.complete += status == "complete"
         ended.skipped += status == "skipped"
-        memory.pending.pop(partition.id, None)
         if status == "failed":
             ended.failures += 1
-            ended.failed = [*ended.failed, partition.id][:MOST_NAMED]
-            if stream.declared.by_change:
-                memory.pending[partition.id] = partition.values
+            ended.failed = [*ended.failed, of.id][:MOST_NAMED]
+        if stream.declared.by_change:
+            for one in [partition(values, stream.asked) for values in of.members] or [of]:
+                memory.pending.pop(one.id, None)
+                if status == "failed":
+                    memory.pending[one.id] = one.values
 
     def passed(self, stream: BoundStream, id_: str) -> None:
         """All partitions up to this one have had their turn."""
@@ -217,13 +218,16 @@ class State:
         memory = self._memory(stream)
         ended, memory.round = memory.round or Pass(0), None
         if parent is not None and len(memory.pending) <= MOST_PENDING:
+            # What changed later may be of children that an earlier run of this pass has read before.
+            last = datetime.fromtimestamp(ended.began - SKEW, UTC) - duration(parent.lag)
             for id_, value in marks.items():
-                self._move(memory, id_, value, parent)
+                self._move(memory, id_, value if parent.rank(value) <= last else iso(last), parent)
         if whole and not stream.declared.by_change:
             present = set(known)
             memory.places = {id_: place for id_, place in memory.places.items() if id_ in present}
         problem = "" if whole else "not all partitions could be found"
         evidence = msgspec.structs.replace(ended.evidence, reason=problem or "partitions")
+        evidence.changes_only |= stream.declared.by_change
         counts = {"complete": ended.complete, "skipped": ended.skipped, "failed": ended.failures}
         claim = {
             "partition": None,
@@ -241,9 +245,7 @@ class State:
             exact = memory.days is None
             memory.move(id_, bookmark)
             if exact and memory.days is not None:
-                self.warnings.append(
-                    f"{memory.stream.name}: more than {MOST_PARTITIONS:,} partitions: bookmarks are kept to the day"
-                )
+                self._warn(memory.stream, f"more than {MOST_PARTITIONS:,} partitions: bookmarks are kept to the day")
 
     def _claim(self, unit: Unit, status: str, evidence: Evidence) -> None:
         memory = self._memory(unit.stream)
@@ -268,13 +270,13 @@ class State:
         memory = self._memories[stream.name] = Memory(stream)
         entry = self._bookmarks.get(stream.name, {})
         if not isinstance(entry, dict):
-            self.warnings.append(f"{stream.name}: STATE has no object for it: everything is read again")
+            self._warn(stream, "STATE has no object for it: everything is read again")
             return memory
         try:
             self._read(memory, entry)
         except (msgspec.ValidationError, ValueError, struct.error):
             memory.places, memory.days, memory.round, memory.pending = {}, None, None, {}
-            self.warnings.append(f"{stream.name}: what STATE has of it is not of our shape: everything is read again")
+            self._warn(stream, "what STATE has of it is not of our shape: everything is read again")
         return memory
 
     def _read(self, memory: Memory, entry: dict[str, Any]) -> None:
@@ -282,7 +284,7 @@ class State:
         same = replication is None or entry.get("replication_key", replication.key) == replication.key
         if not same and (entry.get("replication_key_value") or entry.get("partitions")):
             key = replication.key if replication else ""
-            self.warnings.append(f"{memory.stream.name}: the bookmark is not one of {key}: everything is read again")
+            self._warn(memory.stream, f"the bookmark is not one of {key}: everything is read again")
             return
         if memory.stream.declared.for_each is None:
             value = None if replication is None else entry.get("replication_key_value")
@@ -298,6 +300,9 @@ class State:
         memory.days = unpacked(entry["days"]) if "days" in entry else None
         memory.round = msgspec.convert(entry["pass"], Pass) if "pass" in entry else None
         memory.pending = msgspec.convert(entry.get("pending", {}), dict[str, dict[str, Scalar]])
+
+    def _warn(self, stream: BoundStream, problem: str) -> None:
+        self.warnings.append(f"{stream.name}: {problem}")
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Keeps these texts out of STATE too from now on."""

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -60,7 +60,7 @@ class Match(Component, frozen=True, kw_only=True):
         return self.method in (None, method) and _pattern(self.path).fullmatch(path) is not None
 
 
-class Limit(Component, frozen=True, kw_only=True):
+class Limit(Component, frozen=True, kw_only=True, dict=True):
     """One limit of an API. Several hold side by side, each for all runs of a machine with the same credential.
 
     Attributes:
@@ -87,16 +87,16 @@ class Limit(Component, frozen=True, kw_only=True):
         if any(match.weight > window.quota for window in self.windows for match in self.matches):
             raise ValueError("a weight is larger than the quota: such a request could never be sent")
 
-    @property
+    @cached_property
     def matches(self) -> list[Match]:
         return [self.match] if isinstance(self.match, Match) else self.match or []
 
-    @property
+    @cached_property
     def windows(self) -> list[_Window]:
         quotas = [self.quota] if isinstance(self.quota, str) else self.quota or []
         return [_window(quota, fixed=self.window == "fixed") for quota in quotas]
 
-    @property
+    @cached_property
     def ceiling(self) -> float:
         """The full pace, in requests a second."""
         return min((window.quota / window.seconds for window in self.windows), default=1 / POLITE_GAP)
@@ -140,7 +140,7 @@ class Limit(Component, frozen=True, kw_only=True):
             for found in readings(page.headers, self.headers, now=now)
             if found.left < lease.weight or found.left <= (found.limit or 0.0) * self.reserve / 100
         ]
-        known = [window.free(books, lease.weight, lease.sent) - lease.sent for window in self.windows]
+        known = [window.free(books, lease.weight, lease.sent) - lease.sent for window in self.windows if spent]
         waits = [wait for wait in asked if wait is not None]
         waits += [reset for reset in spent if not any(reset - own < 1.0 for own in known)]
         if waits:
@@ -322,7 +322,6 @@ def _is_block(page: Page, verdict: Verdict) -> bool:
     return is_web_page(page) or (page.status in _BLOCKING and page.body.lstrip()[:1] not in (b"{", b"["))
 
 
-@lru_cache(maxsize=256)
 def _window(quota: str, *, fixed: bool) -> _Window:
     """What a quota says. Raises ValueError for a text that is none."""
     if not (found := _QUOTA.fullmatch(quota)):
