@@ -17,6 +17,8 @@ from tests.tap_rest.hostile import Hostile, response
 from tests.tap_rest.rows import ROWS
 
 from tap_rest.engine.engine import RunIncomplete
+from tap_rest.engine.signals import Waiter
+from tap_rest.errors import CredentialsRefused
 
 
 def offset(options: str = "") -> str:
@@ -487,3 +489,31 @@ def test_a_guess_that_was_wrong_costs_requests_and_no_rows(tmp_path: Path) -> No
         result = run(tmp_path, server, declaration)
     assert result.error is None
     assert ids(result) == list(range(100))
+
+
+class RealClock(FastClock):
+    now, monotonic, wait = Waiter.now, Waiter.monotonic, Waiter.wait
+
+
+def test_what_ends_the_run_cuts_the_waits_of_the_others_short(tmp_path: Path) -> None:
+    """On a real clock: a request that waits to be sent again is not sent, once the credentials were refused."""
+    waits = threading.Event()
+
+    def answer(path: str, params: dict[str, str]) -> Any:
+        if params["of"] == "slow":
+            if waits.is_set():
+                return []
+            waits.set()
+            return response(b"", status="429 Slow down", headers=["Retry-After: 4"])
+        assert waits.wait(10)
+        time.sleep(0.2)
+        return response(b"", status="401 No")
+
+    declaration = """
+        limits: [{quota: 1000/s, concurrency: 2}]
+        streams: {rows: {for_each: {items: [slow, refused], as: one}, path: /rows, params: {of: "{one}"}, records: $, primary_keys: [id]}}
+    """
+    with json_api(answer) as server:
+        result = run(tmp_path, server, declaration, clock=RealClock())
+    assert isinstance(result.error, CredentialsRefused)
+    assert len([one for one in server.seen if "of=slow" in one]) == 1

@@ -45,17 +45,22 @@ log = logging.getLogger(__name__)
 
 
 class _Threads:
-    """Runs calls, at most `count` at a time; a single one in the caller's own thread."""
+    """Runs calls, at most `count` at a time; a single one in the caller's own thread.
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    What ends the block by an error ends the run, so then no call waits any longer by `clock`.
+    """
+
+    def __init__(self, count: int, clock: Waiter) -> None:
+        self.count, self._clock = count, clock
         self._pool = ThreadPoolExecutor(count) if count > 1 else None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if self._pool is not None:
+            if kind is not None:
+                self._clock.abandon()
             self._pool.shutdown(cancel_futures=True)
 
     def submit(self, fetch: Callable[[Ask], Answer], ask: Ask) -> Future[Answer]:
@@ -119,7 +124,7 @@ class Rounds:
         errors: list[TapError] = []
         waiting, tasks = iter(partitions), list[_Task]()
         started, ended = deque[str](), set[str]()
-        with _Threads(self._sending.side_by_side) as threads:
+        with _Threads(self._sending.side_by_side, self._clock) as threads:
             while True:
                 while len(tasks) < threads.count and (partition := next(waiting, None)) is not None:
                     tasks.append(self._task(stream, partition))

@@ -24,6 +24,10 @@ class Interrupted(Exception):
         self.exit_status = 128 + signum
 
 
+class Abandoned(Exception):
+    """The run has ended while this thread waited."""
+
+
 class Waiter:
     """The clock that the engine waits by.
 
@@ -32,7 +36,7 @@ class Waiter:
     """
 
     def __init__(self, reader: int | None = None) -> None:
-        self._signum = 0
+        self._signum, self._abandoned = 0, False
         self._wake, self._knock = os.pipe()
         self._reader = reader
 
@@ -52,8 +56,16 @@ class Waiter:
         if self._signum:
             raise Interrupted(self._signum)
 
+    def abandon(self) -> None:
+        """Ends all waits, in whatever thread."""
+        self._abandoned = True
+        os.write(self._knock, b"!")
+
     def wait(self, seconds: float) -> None:
-        """Sleeps. Raises Interrupted on a signal, BrokenPipeError when nobody reads our output any more."""
+        """Sleeps.
+
+        Raises Interrupted on a signal, Abandoned after `abandon`, BrokenPipeError when nobody reads our output any more.
+        """
         end = self.monotonic() + seconds
         poll = select.poll()  # one for each wait: several threads may wait at a time
         poll.register(self._wake, select.POLLIN)
@@ -61,6 +73,8 @@ class Waiter:
             poll.register(self._reader, 0)
         while (left := end - self.monotonic()) > 0:
             self.check()
+            if self._abandoned:
+                raise Abandoned
             ready = [fd for fd, _ in poll.poll(min(left, 86400) * 1000)]
             if ready and ready != [self._wake]:
                 raise BrokenPipeError
