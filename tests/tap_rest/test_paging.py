@@ -511,7 +511,13 @@ def test_what_ends_the_run_cuts_the_waits_of_the_others_short(tmp_path: Path) ->
 
     declaration = """
         limits: [{quota: 1000/s, concurrency: 2}]
-        streams: {rows: {for_each: {items: [slow, refused], as: one}, path: /rows, params: {of: "{one}"}, records: $, primary_keys: [id]}}
+        streams:
+          rows:
+            for_each: {items: [slow, refused], as: one}
+            path: /rows
+            params: {of: "{one}"}
+            records: $
+            primary_keys: [id]
     """
     with json_api(answer) as server:
         result = run(tmp_path, server, declaration, clock=RealClock())

@@ -64,7 +64,7 @@ class Waiter:
     def wait(self, seconds: float) -> None:
         """Sleeps.
 
-        Raises Interrupted on a signal, Abandoned after `abandon`, BrokenPipeError when nobody reads our output any more.
+        Raises Interrupted on a signal, Abandoned after `abandon`, BrokenPipeError when nobody reads our output.
         """
         end = self.monotonic() + seconds
         poll = select.poll()  # one for each wait: several threads may wait at a time
