@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,]\d+)?)?\s*(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?)?")
+_MAIL_DATE = re.compile(r"[A-Z][a-z]{2},? .*\b\d{4}\b.*")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -15,7 +17,8 @@ def day_of(value: Any, zone: tzinfo = UTC) -> str | None:
     """The day (`YYYY-MM-DD`) in `zone` that a JSON value names, or None when it names none.
 
     Takes RFC 3339 and ISO 8601 texts (a text without an offset is already in `zone`, a leap second counts as the
-    second before) and Unix times as numbers: seconds below 1e11, milliseconds below 1e14, microseconds above.
+    second before), dates as in mail and RSS (RFC 5322: `Wed, 02 Oct 2002 13:00:00 GMT`) and Unix times as numbers:
+    seconds below 1e11, milliseconds below 1e14, microseconds above.
     """
     if isinstance(value, str):
         if zone is UTC and value[-1:] == "Z" and value[10:11] == "T":  # nearly always; the time of day does not matter
@@ -38,7 +41,9 @@ def _existing(text: str) -> str | None:
 @lru_cache(maxsize=4096)
 def _day_of_text(text: str, zone: tzinfo) -> str | None:
     found = _TIME.fullmatch(text.strip())
-    if not found or not _existing(found[1]):
+    if not found:
+        return _day_of_mail_date(text.strip(), zone)
+    if not _existing(found[1]):
         return None
     day, hour, minute, second, offset = found.groups()
     if hour is None or offset is None:
@@ -48,6 +53,16 @@ def _day_of_text(text: str, zone: tzinfo) -> str | None:
             tzinfo=_offset(offset)
         )
         return moment.astimezone(zone).date().isoformat()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _day_of_mail_date(text: str, zone: tzinfo) -> str | None:
+    if not _MAIL_DATE.fullmatch(text):
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+        return (moment.astimezone(zone) if moment.tzinfo else moment).date().isoformat()
     except (ValueError, OverflowError):
         return None
 

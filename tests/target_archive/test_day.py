@@ -44,6 +44,13 @@ NEW_YORK = ZoneInfo("America/New_York")
         ("2024-02-30T00:00:00Z", UTC, None),
         ("9999-12-31T23:59:59Z", BERLIN, None),
         ("0001-01-01T00:00:00+14:00", UTC, None),
+        ("Wed, 02 Oct 2002 23:30:00 GMT", UTC, "2002-10-02"),
+        ("Wed, 02 Oct 2002 23:30:00 GMT", BERLIN, "2002-10-03"),
+        ("Wed, 02 Oct 2002 23:30:00 -0000", BERLIN, "2002-10-02"),
+        ("Wed Oct 10 20:19:24 +0000 2018", UTC, "2018-10-10"),
+        ("Wed, 32 Oct 2002 23:30:00 GMT", UTC, None),
+        ("Wednesday 2002", UTC, None),
+        ("02 Oct 02 13:00 EST", UTC, None),  # which century?
         ("yesterday", UTC, None),
         ("", UTC, None),
         ("20240501", UTC, None),
