@@ -71,17 +71,15 @@ class Lease:
                 raise _locked(f"pid {holder.pid} on {holder.host} since {holder.since}")
             watched = self._number
             time.sleep(self._seconds / 12)
-        try:
-            self._renew()
-        except FileExistsError:
-            raise _locked("it was faster") from None
+        self._renew()
+        if self._lost:
+            raise _locked("it was faster")
         self._thread.start()
 
     def check(self) -> None:
         """Raise ArchiveLocked where the lease is lost. One that has run out, as after a pause, is renewed first."""
         if not self._lost and self._age(self._renewed) >= self._seconds:
-            with suppress(FileExistsError):
-                self._renew()
+            self._renew()
         if self._lost:
             raise ArchiveLocked("another writer has taken over meanwhile", where=self._folder, hint="run again")
 
@@ -90,31 +88,29 @@ class Lease:
         self._ended.set()
         self._thread.join()
         self._mine = msgspec.structs.replace(self._mine, released=True)
-        with suppress(FileExistsError, StorageFailed):
-            if not self._lost:
+        if not self._lost:
+            with suppress(StorageFailed):
                 self._renew()
 
     def _keep(self) -> None:
         while not self._lost and not self._ended.wait(self._seconds / 3):
-            with suppress(FileExistsError, StorageFailed):  # a store that is away for a moment is asked again
+            with suppress(StorageFailed):  # a store that is away for a moment is asked again
                 self._renew()
 
     def _renew(self) -> None:
-        """Make the next number. Raises FileExistsError where another has made it, or has gone on beyond it since."""
+        """Make the next number. The lease is lost where another has made it, or has gone on beyond it since."""
         with self._turn:
             now, number = self._clock(), self._number + 1
-            try:
+            with suppress(FileExistsError):
                 self._names.create(self._path(number), msgspec.json.encode(self._mine))
                 numbers = self._numbers()
-                if max(numbers) > number:
-                    raise FileExistsError(self._path(number))
-            except FileExistsError:
-                self._lost = True
-                raise
-            self._number, self._renewed = number, now
-            for old in numbers:
-                if old < number:
-                    self._names.remove(self._path(old))
+                if max(numbers) == number:
+                    self._number, self._renewed = number, now
+                    for old in numbers:
+                        if old < number:
+                            self._names.remove(self._path(old))
+                    return
+            self._lost = True
 
     def _age(self, since: float) -> float:
         return self._clock() - since

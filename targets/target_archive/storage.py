@@ -1,8 +1,8 @@
 """Durable files under one root: what an archive asks of its storage, and the only module of it that touches the disk.
 
-Every method takes paths relative to the root, with `/`. On a disk, content is durable when `write` returns; a *name* (created,
-linked, renamed, removed) is durable only after `sync` of its folder: POSIX promises no less and no more. A failed
-fsync is final: the kernel may have dropped the pages (Rebello et al., "Can Applications Recover from fsync
+Every method takes paths relative to the root, with `/`. On a disk, content is durable when `write` returns; a *name*
+(created, linked, renamed, removed) is durable only after `sync` of its folder: POSIX promises no less and no more. A
+failed fsync is final: the kernel may have dropped the pages (Rebello et al., "Can Applications Recover from fsync
 Failures?", USENIX ATC 2020), so nothing is tried again on that descriptor.
 """
 
@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -92,6 +93,7 @@ class LocalStorage:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self._own = uuid.uuid4().int  # a process id is no name where containers share a folder
 
     def read(self, path: str, start: int = 0, length: int = -1) -> bytes | None:
         """The bytes of a file, or of a part of it; None where there is no such file."""
@@ -138,11 +140,13 @@ class LocalStorage:
     def create(self, path: str, content: bytes) -> None:
         """Make a new file, whole and durable with its name. Raises FileExistsError when that name is taken."""
         folder, _, name = path.rpartition("/")
-        temporary = f"{folder}/.{name}.tmp"
+        temporary = f"{folder}/.{name}.{self._own}.tmp"
         self.write(temporary, content)
-        self.link(temporary, path)
-        self.sync(folder)
-        self.remove(temporary)
+        try:
+            self.link(temporary, path)
+            self.sync(folder)
+        finally:
+            self.remove(temporary)
 
     def rename(self, path: str, name: str) -> None:
         """Put a file in the place of another one in the same folder, atomically."""
