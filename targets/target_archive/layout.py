@@ -48,6 +48,11 @@ def sample(source: str, folder: str) -> str:
     return meta(source, "drift", f"{folder}.json")
 
 
+def damaged(source: str, at: str, path: str) -> str:
+    """Where a repair at a time keeps what it found at a path; no `*.jsonl*` pattern matches it."""
+    return meta(source, "damaged", at, path.removeprefix(f"{source}/").replace(".jsonl", ".lines"))
+
+
 def stream_folder(source: str, folder: str) -> str:
     return meta(source, "dead_letters") if folder == DEAD_LETTERS else f"{source}/{folder}"
 

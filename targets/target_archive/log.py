@@ -22,7 +22,10 @@ _REASON = 300
 
 
 class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A tap's statement that it has read a stretch of a stream; commit `seq` holds it whole, with its evidence."""
+    """A tap's statement that it has read a stretch of a stream; commit `seq` holds it whole, with its evidence.
+
+    `http` is the status of the answer to the last request that was given up, 0 for none.
+    """
 
     seq: int
     status: str
@@ -31,6 +34,7 @@ class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
     end: str | None = None
     records: int = 0
     reason: str = ""
+    http: int = 0
 
 
 class Noted(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,7 +84,8 @@ class Log(msgspec.Struct, omit_defaults=True):
         source: Folder name of the source.
         seq, prev: Number and digest of the last commit, 0 and "" for none.
         times: When each commit was made, in order.
-        state: The last STATE that was committed, or None.
+        state_text: The last STATE that was committed, `null` for none; `state` has it as `Raw | None`, which msgspec
+            could not read back from a checkpoint.
         reached: The commit that first held each STATE, by the STATE's print.
         streams: The facts of each stream.
         held: What is held, by stream and day.
@@ -89,14 +94,14 @@ class Log(msgspec.Struct, omit_defaults=True):
         shapes: What the records of each stream have shown so far.
         changes: Every change in shape or SCHEMA, oldest first.
         last_run: Run id of the last commit.
-        last_publish: The last publish commit, whose files may not be in their places yet.
+        last_publish: The last commit that names day files, which may not be in their places yet.
     """
 
     source: str
     seq: int = 0
     prev: str = ""
     times: list[str] = []
-    state: msgspec.Raw | None = None
+    state_text: msgspec.Raw = msgspec.field(default=msgspec.Raw(b"null"), name="state")
     reached: dict[str, int] = {}
     streams: dict[str, StreamFacts] = {}
     held: dict[str, dict[str, Held]] = {}
@@ -107,6 +112,10 @@ class Log(msgspec.Struct, omit_defaults=True):
     last_run: str = ""
     last_publish: Commit | None = None
     run_claims: dict[str, int] = {}
+
+    @property
+    def state(self) -> msgspec.Raw | None:
+        return None if bytes(self.state_text) == b"null" else self.state_text
 
     @property
     def last_at(self) -> str:
@@ -128,29 +137,32 @@ class Log(msgspec.Struct, omit_defaults=True):
             held = self.held.setdefault(segment.stream, {}).setdefault(segment.day, Held())
             held.pending.append((commit.seq, segment))
             held.grown.append((commit.seq, held.lines() + segment.lines))
-        for stream, days in commit.gone.items():
-            for day, lines in days.items():
-                self.held[stream][day].gone.append((commit.seq, lines))
         for stream, pins in commit.pins.items():
             for day, seq in pins.items():
                 self.held[stream][day].pin = seq
         self._apply_drift(commit)
         self._apply_state(commit)
         self.last_run = commit.run
-        if commit.kind == "publish":
+        if commit.files:
             self.last_publish = commit
         for file in commit.files:
             held = self.held[file.stream][file.day]
-            held.files = [*(other for other in held.files if other.part != file.part), file]
+            others = (other for other in held.files if other.part != file.part)
+            held.files = sorted([*others, file], key=lambda one: one.part)
             held.pending = [one for one in held.pending if one[0] > file.through]
         self._apply_lost(commit)
+        for stream, found in commit.gone.items():
+            for day, lines in found.items():
+                self.held[stream][day].gone.append((commit.seq, lines))
 
     def _apply_same(self, commit: Commit) -> None:
         """A snapshot that equals an earlier one is not kept a second time: what was pending of it is let go."""
         for stream, days in commit.same.items():
             for day, earlier in days.items():
                 self.held.get(stream, {}).pop(day, None)
-                self.same.setdefault(stream, {})[day] = commit.seq, earlier
+                known = self.same.setdefault(stream, {})
+                if known.get(day, (0, ""))[1] != earlier:
+                    known[day] = commit.seq, earlier
 
     def _apply_lost(self, commit: Commit) -> None:
         """Lines behind a damaged place have other numbers now, so what was known by number is forgotten."""
@@ -178,7 +190,7 @@ class Log(msgspec.Struct, omit_defaults=True):
             self.run_claims = {}
         if bytes(commit.state) == b"null":
             return
-        self.state = commit.state
+        self.state_text = commit.state
         self.reached.setdefault(print_of(commit.state), commit.seq)
         for stream, claims in msgspec.json.decode(commit.state, type=_State).claims.items():
             own = self.claims.setdefault(stream, [])
@@ -192,8 +204,14 @@ class Log(msgspec.Struct, omit_defaults=True):
                     one.end,
                     one.evidence.records,
                     one.evidence.reason[:_REASON],
+                    one.evidence.http,
                 )
                 for one in claims
+            ]
+            own += [
+                Claim(commit.seq, "skipped", one.partition, one.lost, one.start, reason="retention")
+                for one in claims
+                if one.lost is not None
             ]
 
     # Asking ---------------------------------------------------------------------------------------------------------
@@ -260,9 +278,18 @@ def print_of(state: msgspec.Raw | dict[str, Any]) -> str:
     return digest(msgspec.json.encode(value, order="deterministic"))[:16]
 
 
+class _GivenUp(msgspec.Struct):
+    status: int | None = None
+
+
 class _Evidence(msgspec.Struct):
     records: int = 0
     reason: str = ""
+    given_up: list[_GivenUp] = []
+
+    @property
+    def http(self) -> int:
+        return (self.given_up[-1].status or 0) if self.given_up else 0
 
 
 class _Claim(msgspec.Struct):
@@ -270,6 +297,7 @@ class _Claim(msgspec.Struct):
     partition: Any = None
     start: str | None = msgspec.field(name="from", default=None)
     end: str | None = msgspec.field(name="to", default=None)
+    lost: str | None = None
     evidence: _Evidence = msgspec.field(default_factory=_Evidence)
 
 

@@ -42,11 +42,9 @@ def _checkpoint(storage: Storage, source: str, names: list[str]) -> Log | None:
     """The newest checkpoint that is whole and stands in the chain of commits; any other one is as good as none."""
     for name in sorted((name for name in names if layout.checkpoint_number(name)), reverse=True):
         try:
-            body = records.checked_body(storage.read(f"{layout.commits(source)}/{name}") or b"", name)
-            log = msgspec.json.decode(body, type=_Checkpoint)
-            record = storage.read(layout.commit(source, log.log.seq)) or b""
-            if log.format == records.FORMAT and records.decode(record, name)[1] == log.log.prev:
-                return log.log
+            log = decode_checkpoint(storage.read(f"{layout.commits(source)}/{name}") or b"", name)
+            if log and records.decode(storage.read(layout.commit(source, log.seq)) or b"", name)[1] == log.prev:
+                return log
         except (ArchiveError, msgspec.DecodeError):
             continue
     return None
@@ -54,6 +52,12 @@ def _checkpoint(storage: Storage, source: str, names: list[str]) -> Log | None:
 
 def encode_checkpoint(log: Log) -> bytes:
     return records.with_digest(msgspec.json.encode(_Checkpoint(records.FORMAT, log)))[0]
+
+
+def decode_checkpoint(data: bytes, where: str) -> Log | None:
+    """The log of a checkpoint; None where another format wrote it. Raises CorruptArchive or DecodeError."""
+    told = msgspec.json.decode(records.checked_body(data, where), type=_Checkpoint)
+    return told.log if told.format == records.FORMAT else None
 
 
 class DayReader:

@@ -107,6 +107,7 @@ class Writer:
     """The one writer of a source, made by `open_writer`, which holds its lock.
 
     Attributes:
+        run: Name of the run that writes.
         log: What is committed.
         days: Reads it.
         lines: Per stream, what is not.
@@ -116,7 +117,7 @@ class Writer:
     def __init__(
         self, storage: Storage, source: str, *, run: str, compression: str, now: Callable[[], datetime]
     ) -> None:
-        self._storage, self._source, self._run, self._now = storage, source, run, now
+        self._storage, self._source, self.run, self._now = storage, source, run, now
         self._compression = compression
         self._new_facts: dict[str, StreamFacts] = {}
         self.lines: dict[str, Lines] = defaultdict(Lines)
@@ -145,6 +146,10 @@ class Writer:
     def acknowledge(self, streams: Sequence[str]) -> None:
         """Commit that a person has seen every change of these streams so far."""
         self._append("acknowledge", acknowledged=tuple(streams))
+
+    def pin(self, stream: str, day: str, seq: int) -> None:
+        """Commit that a day is to be shown as it stood after commit `seq`, or, for 0, as it stands."""
+        self._append("pin", pins={stream: {day: seq}})
 
     def read_sample(self, stream: str) -> bytes:
         """What `write_samples` has kept; empty where there is nothing."""
@@ -198,8 +203,7 @@ class Writer:
             return 0
         pack = b"".join(members)
         if pack:
-            self._storage.write(layout.pack(self._source, seq), pack)
-            self._storage.sync(layout.packs(self._source))
+            self._create(layout.pack(self._source, seq), pack)
         self._append(
             "data",
             streams=dict(self._new_facts),
@@ -219,18 +223,14 @@ class Writer:
 
     def publish(self) -> None:
         """Bring the day files up to date with everything committed."""
-        seq = self.log.seq + 1
         pending = self.log.pending
-        files = [file for key in sorted(pending) if (file := self._stage(key, pending[key], seq)) is not None]
+        files = [file for key in sorted(pending) if (file := self._stage(key, pending[key])) is not None]
         self.unpublished = 0
         if files:
-            for folder in {self.log.folder(file.stream) for file in files}:
-                self._storage.sync(folder)
-            self._append("publish", files=tuple(files))
-            self._put_in_place(files, seq)
-        self._remove_used_packs()
+            self.place("publish", files)
+        self.remove_used_packs()
 
-    def _stage(self, key: StreamDay, pending: list[tuple[int, Segment]], seq: int) -> DayFile | None:
+    def _stage(self, key: StreamDay, pending: list[tuple[int, Segment]]) -> DayFile | None:
         """Write the new content of a day beside its file; None where the file is not the one that we wrote."""
         stream, day = key
         folder = self.log.folder(stream)
@@ -253,19 +253,24 @@ class Writer:
         if len(members) > 1 or not layout.is_compressed(name):
             text = b"".join(dayfile.decompress(member) for member in members)
             members = [dayfile.compress(text) if layout.is_compressed(name) else text]
-        content = old + members[0]
+        lines += sum(segment.lines for _, segment in pending)
+        return self.stage(stream, day, part, name, old + members[0], lines=lines, through=pending[-1][0])
+
+    def stage(
+        self, stream: str, day: str, part: int, name: str, content: bytes, *, lines: int, through: int
+    ) -> DayFile:
+        """Lay a day file's new content beside it, durable, for the next commit to name; see `place`."""
+        folder = self.log.folder(stream)
         self._storage.make_folder(folder)
-        self._storage.write(f"{folder}/{layout.temporary(name, seq)}", content)
-        return DayFile(
-            stream=stream,
-            day=day,
-            part=part,
-            name=name,
-            size=len(content),
-            lines=lines + sum(segment.lines for _, segment in pending),
-            sha256=records.digest(content),
-            through=pending[-1][0],
-        )
+        self._storage.write(f"{folder}/{layout.temporary(name, self.log.seq + 1)}", content)
+        return DayFile(stream, day, part, name, len(content), lines, records.digest(content), through)
+
+    def place(self, kind: str, files: Sequence[DayFile], **fields: Any) -> None:
+        """Commit files that were staged, and let them take their places."""
+        self._sync_folders(files)
+        self._append(kind, files=tuple(files), **fields)
+        self._rename(files, self.log.seq)
+        self._sync_folders(files)
 
     def _append(self, kind: str, **fields: Any) -> None:
         """Make the record under its number: the commit point."""
@@ -274,18 +279,21 @@ class Writer:
             seq=self.log.seq + 1,
             kind=kind,
             at=self._timestamp(),
-            run=self._run,
+            run=self.run,
             prev=self.log.prev,
             **fields,
         )
         data, checksum = records.encode(commit)
-        try:
-            self._storage.create(layout.commit(self._source, commit.seq), data)
-        except FileExistsError:
-            raise ArchiveLocked("another writer has committed meanwhile", hint="run again") from None
+        self._create(layout.commit(self._source, commit.seq), data)
         self.log.apply(commit, checksum)
         if commit.seq % CHECKPOINT_EVERY == 0:
             self._write_checkpoint()
+
+    def _create(self, path: str, content: bytes) -> None:
+        try:
+            self._storage.create(path, content)
+        except FileExistsError:
+            raise ArchiveLocked("another writer has been at work meanwhile", where=path, hint="run again") from None
 
     def _write_checkpoint(self) -> None:
         """Sum the log up, so that opening it need not read every commit; without it nothing would be lost."""
@@ -296,38 +304,58 @@ class Writer:
             if (layout.checkpoint_number(name) or self.log.seq) < self.log.seq:
                 self._storage.remove(f"{folder}/{name}")
 
-    def _put_in_place(self, files: list[DayFile], seq: int) -> None:
+    def _rename(self, files: Sequence[DayFile], seq: int) -> None:
         for file in files:
             self._storage.rename(self.log.staged_path(file, seq), self.log.path(file))
-        for folder in {self.log.folder(file.stream) for file in files}:
+
+    def _sync_folders(self, files: Sequence[DayFile]) -> None:
+        for folder in sorted({self.log.folder(file.stream) for file in files}):
             self._storage.sync(folder)
 
-    def _remove_used_packs(self) -> None:
+    def remove_used_packs(self) -> None:
+        """Remove the packs whose lines all stand in day files."""
         needed = {seq for segments in self.log.pending.values() for seq, _ in segments}
         for name in self._storage.names(layout.packs(self._source)):
-            if layout.number(name) not in needed:
+            number = layout.number(name) or 0
+            if number <= self.log.seq and number not in needed:  # a later one is another writer's
                 self._storage.remove(f"{layout.packs(self._source)}/{name}")
 
     def _recover(self) -> None:
-        """Finish or undo what the last writer was doing. Safe to be killed in, at any point, and run again."""
-        folders = {layout.commits(self._source), *map(self.log.folder, self.log.streams)}
+        """Finish or undo what the last writer was doing. Safe to be killed in, at any point, and run again.
+
+        That writer may only be paused. So before what a next commit of its might name is removed, its number is taken.
+        """
+        commits = layout.commits(self._source)
+        folders = {commits, *map(self.log.folder, self.log.streams)}
         temporaries = {
             f"{folder}/{name}" for folder in folders for name in self._storage.names(folder) if name.endswith(".tmp")
         }
         last = self.log.last_publish
         if last is not None:
-            staged = [file for file in last.files if self.log.staged_path(file, last.seq) in temporaries]
-            self._put_in_place(staged, last.seq)
+            staged = [
+                file
+                for file in last.files
+                if (path := self.log.staged_path(file, last.seq)) in temporaries
+                and records.digest(self._storage.read(path) or b"") == file.sha256
+            ]
+            self._rename(staged, last.seq)
+            self._sync_folders(last.files)  # also of those that a killed run has put in their places
             temporaries -= {self.log.staged_path(file, last.seq) for file in staged}
-        for path in temporaries:
+        packs = map(layout.number, self._storage.names(layout.packs(self._source)))
+        if any((number or 0) > self.log.seq for number in packs) or any(commits not in path for path in temporaries):
+            self._append("data")
+        for path in sorted(temporaries):
             self._storage.remove(path)
-        self._remove_used_packs()
+        self.remove_used_packs()
+        self.unpublished = sum(one.size for segments in self.log.pending.values() for _, one in segments)
+
+    def check_packs(self) -> None:
+        """Raise CorruptArchive where a pack that is still needed is missing or cut."""
         for segments in self.log.pending.values():
             for seq, segment in segments:
                 path = layout.pack(self._source, seq)
                 if (self._storage.size(path) or 0) < segment.offset + segment.size:
-                    raise CorruptArchive("a pack is missing or cut", where=path, hint="restore it from a copy")
-                self.unpublished += segment.size
+                    raise CorruptArchive("a pack is missing or cut", where=path, hint="run `daykeep repair`")
 
     def _timestamp(self) -> str:
         return self._now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -347,8 +375,12 @@ def open_writer(
     storage.make_folder(layout.packs(folder))
     storage.make_folder(layout.commits(folder))
     with storage.lock(layout.meta(folder, "lock")):
+        for name in ("", folder, layout.meta(folder), layout.commits(folder)):
+            storage.sync(name)  # what a killed run has left may be acted upon, so no power cut may take it back
         _check_format(storage, source)
-        yield Writer(storage, folder, run=run, compression=compression, now=now)
+        writer = Writer(storage, folder, run=run, compression=compression, now=now)
+        writer.check_packs()
+        yield writer
 
 
 def new_run_id() -> str:
@@ -361,7 +393,7 @@ def _check_format(storage: Storage, source: str) -> None:
     path = layout.meta(folder, "format.json")
     known = storage.read(path)
     if known is None:
-        _write_format(storage, source)
+        write_format(storage, source)
         return
     try:
         written = msgspec.json.decode(known, type=dict[str, int | str])["format"]
@@ -370,10 +402,11 @@ def _check_format(storage: Storage, source: str) -> None:
     if not isinstance(written, int) or written > records.FORMAT:
         raise FormatError(f"the archive has format {written}", where=path, hint="upgrade daykeep")
     if written < records.FORMAT:
-        _write_format(storage, source)
+        write_format(storage, source)
 
 
-def _write_format(storage: Storage, source: str) -> None:
+def write_format(storage: Storage, source: str) -> None:
+    """Say which format the archive of a source has."""
     path = layout.meta(layout.safe_name(source), "format.json")
     facts = {"archive": "daykeep", "format": records.FORMAT, "source": source}
     storage.write(f"{path}.tmp", msgspec.json.encode(facts) + b"\n")
