@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date
 from itertools import groupby
 
 from rich.text import Text
 
-MARKS = {
-    "present": ("■", "green", "proved complete"),
-    "unproved": ("▣", "yellow", "held, not proved"),
+from target_archive.coverage import Status
+
+MARKS: dict[Status, tuple[str, str, str]] = {
+    "present": ("■", "green", "proved"),
     "empty": ("·", "bright_black", "proved empty"),
-    "unknown": ("✗", "red", "unknown"),
+    "empty_suspect": ("?", "magenta", "empty, in doubt"),
+    "partial": ("▣", "yellow", "held, not proved"),
+    "failed": ("✗", "bright_red", "failed"),
+    "unavailable": ("▽", "blue", "not to be had"),
+    "unknown": ("□", "red", "unknown"),
+    "out_of_scope": ("-", "white", "older than asked for"),
     "open": ("◌", "cyan", "not over"),
 }
 """How a day's status is shown: its character, its colour, its words."""
 
 _WEEKDAYS = ("Mon", "", "Wed", "", "Fri", "", "Sun")
 _LABEL = 5
+_WIDTH = 80
 
 
-def legend() -> Text:
-    return Text("  ").join(Text.assemble((mark, colour), f" {words}") for mark, colour, words in MARKS.values())
+def legend(statuses: Collection[Status]) -> Iterator[Text]:
+    """What the marks of these statuses mean, in lines of at most 80 characters."""
+    line = Text()
+    for status in (one for one in MARKS if one in statuses):
+        mark, colour, words = MARKS[status]
+        entry = Text.assemble((mark, colour), f" {words}")
+        if len(line) + len(entry) > _WIDTH - 2:
+            yield line
+            line = Text()
+        line = Text("  ").join((line, entry)) if line else entry
+    yield line
 
 
-def calendar(statuses: Mapping[str, str]) -> Iterator[Text]:
+def calendar(statuses: Mapping[str, Status]) -> Iterator[Text]:
     """The lines of a calendar, at most 59 characters wide; years in which nothing is held share a line."""
-    years: dict[int, dict[date, str]] = {}
+    years: dict[int, dict[int, Status]] = {}
     for name, status in statuses.items():
         day = date.fromisoformat(name)
-        years.setdefault(day.year, {})[day] = status
+        years.setdefault(day.year, {})[day.toordinal()] = status
     for nothing, group in groupby(sorted(years), lambda year: _nothing_held(years[year])):
         if nothing:
             mark, colour, words = MARKS[nothing]
@@ -42,13 +58,13 @@ def calendar(statuses: Mapping[str, str]) -> Iterator[Text]:
                 yield from _year(year, years[year])
 
 
-def _nothing_held(days: Mapping[date, str]) -> str:
-    """The status of all days of a year (those not over apart) if they are without records, else nothing."""
+def _nothing_held(days: Mapping[int, Status]) -> Status | None:
+    """The status of all days of a year (those not over apart) if they share one and are without records."""
     found = set(days.values()) - {"open"}
-    return found.pop() if found in ({"unknown"}, {"empty"}) else ""
+    return found.pop() if len(found) == 1 and not found & {"present", "partial"} else None
 
 
-def _year(year: int, days: Mapping[date, str]) -> Iterator[Text]:
+def _year(year: int, days: Mapping[int, Status]) -> Iterator[Text]:
     first = date(year, 1, 1)
     months = [" "] * 56
     for month in range(1, 13):
@@ -59,8 +75,9 @@ def _year(year: int, days: Mapping[date, str]) -> Iterator[Text]:
     monday = first.toordinal() - first.weekday()
     for weekday, label in enumerate(_WEEKDAYS):
         row = Text(label.ljust(_LABEL))
-        for ordinal in range(monday + weekday, date(year, 12, 31).toordinal() + 1, 7):
-            status = days.get(date.fromordinal(ordinal)) if ordinal >= first.toordinal() else None
-            row.append(*MARKS[status][:2]) if status else row.append(" ")
+        cells = (days.get(day) for day in range(monday + weekday, monday + 372 + weekday, 7))
+        for status, alike in groupby(cells):
+            mark, colour, _ = MARKS[status] if status else (" ", "", "")
+            row.append(mark * len(list(alike)), colour)
         row.rstrip()
         yield row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 from collections import Counter
@@ -19,6 +20,8 @@ from daykeep.root import Root, find_root, unknown
 from daykeep.terminal import printable
 from target_archive import layout
 from target_archive.archive import Archive
+from target_archive.coverage import GAPS, PROVED, Coverage, Status, unbroken
+from target_archive.dead_letters import count_open
 from target_archive.errors import ArchiveError
 from target_archive.storage import Storage
 
@@ -33,7 +36,10 @@ class LastRun(msgspec.Struct, frozen=True):
 
 
 class StreamStatus(msgspec.Struct, frozen=True):
-    """What is held of a stream. `coverage` is the share of its days that is proved, null where no day can be."""
+    """What is held of a stream. `coverage` is the share of its days that is proved, null where no day can be.
+
+    The days from `frontier` to `proved_until` are the latest that are proved without a hole.
+    """
 
     stream: str
     records: int
@@ -42,8 +48,10 @@ class StreamStatus(msgspec.Struct, frozen=True):
     first: str | None
     last: str | None
     coverage: float | None
-    statuses: dict[str, int]
-    calendar: dict[str, str] = {}
+    frontier: str | None
+    proved_until: str | None
+    statuses: dict[Status, int]
+    calendar: dict[str, Status] = {}
 
 
 class SourceStatus(msgspec.Struct, frozen=True):
@@ -71,11 +79,15 @@ def status(source: str | None, stream: str | None, root: str | None, *, with_cal
       {source, commits, dead_letters, problem,
        last_run: null | {run, ended, status, error},
        streams: [{stream, records, undated, days, first, last, coverage,
+                  frontier, proved_until,
                   statuses: {STATUS: days}, calendar: {DAY: STATUS}}]}
-    STATUS is present, unproved, empty, unknown or open; coverage, 0 to 1, is
-    the share of days, open ones apart, that are present or empty; it is null
-    for a stream that is filed by the day of reading.
+    STATUS is present or empty (proved by complete reads), empty_suspect,
+    partial, failed, unavailable, unknown, out_of_scope or open. coverage, 0
+    to 1, is the share of days, open and out_of_scope ones apart, that are
+    proved; frontier is the earliest day from which on all are, up to
+    proved_until.
     """  # noqa: D301 - click's mark for a paragraph that keeps its lines
+    gc.disable()  # what is made here is large, lives until the end, and has no cycles
     place = find_root(root)
     found = [_source_status(place, name, stream) for name in place.chosen(source)]
     readable = [one for one in found if not one.problem]
@@ -94,12 +106,13 @@ def _source_status(place: Root, source: str, stream: str | None) -> SourceStatus
         archive = Archive(place.path, source)
     except ArchiveError as error:  # one source that cannot be read does not hide the others
         return SourceStatus(source, problem=str(error))
+    known = Coverage(archive.log)
     return SourceStatus(
         source,
         commits=archive.log.seq,
-        dead_letters=archive.count(layout.DEAD_LETTERS),
+        dead_letters=count_open(archive.log),
         last_run=_last_run(archive, place.storage),
-        streams=[_stream_status(archive, name) for name in archive.streams() if stream in {None, name}],
+        streams=[_stream_status(archive, known, name) for name in archive.streams() if stream in {None, name}],
     )
 
 
@@ -110,12 +123,13 @@ def _last_run(archive: Archive, storage: Storage) -> LastRun | None:
     return LastRun(log.last_run, log.last_at, "not recorded") if log.last_run else None
 
 
-def _stream_status(archive: Archive, stream: str) -> StreamStatus:
+def _stream_status(archive: Archive, known: Coverage, stream: str) -> StreamStatus:
     days = archive.days(stream)
-    statuses = archive.statuses(stream)
+    facts = archive.log.streams[stream]
+    statuses = known.statuses(stream) if facts.day_field or facts.mode != "event" else {}
     counts = Counter(statuses.values())
-    closed = counts.total() - counts["open"]
-    filed_by_day = bool(archive.log.streams[stream].day_field)
+    closed = counts.total() - counts["open"] - counts["out_of_scope"]
+    frontier, until = unbroken(statuses) or (None, None)
     return StreamStatus(
         stream=stream,
         records=archive.count(stream),
@@ -123,9 +137,11 @@ def _stream_status(archive: Archive, stream: str) -> StreamStatus:
         days=len(days),
         first=days[0] if days else None,
         last=days[-1] if days else None,
-        coverage=(counts["present"] + counts["empty"]) / closed if filed_by_day and closed else None,
+        coverage=sum(counts[status] for status in PROVED) / closed if closed else None,
+        frontier=frontier,
+        proved_until=until,
         statuses=dict(counts),
-        calendar=statuses if filed_by_day else {},
+        calendar=statuses,
     )
 
 
@@ -133,21 +149,18 @@ def _print(found: list[SourceStatus], *, with_calendar: bool) -> None:
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     for one in found:
         console.print(Text(printable(one.source), "bold"), Text(_about(one)))
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in ("stream", "records", "days", "from", "to", "proved", "gaps"):
-            table.add_column(heading, justify="left" if heading in {"stream", "from", "to"} else "right")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for heading in ("stream", "records", "days", "from", "to", "proved", "since", "gaps"):
+            table.add_column(heading, justify="left" if heading in {"stream", "from", "to", "since"} else "right")
         for stream in one.streams:
             table.add_row(*map(Text, _row(stream)))
         if one.streams:
             console.print(table)
         drawn = [stream for stream in one.streams if with_calendar and stream.calendar]
         for stream in drawn:
-            console.print(Text(printable(stream.stream), "bold"))
-            for line in calendar(stream.calendar):
-                console.print(line)
-            console.print()
-        if drawn:
-            console.print(legend())
+            console.print(Text("\n").join([Text(printable(stream.stream), "bold"), *calendar(stream.calendar), Text()]))
+        for line in legend({status for stream in drawn for status in stream.statuses}) if drawn else ():
+            console.print(line)
 
 
 def _about(one: SourceStatus) -> str:
@@ -164,7 +177,7 @@ def _about(one: SourceStatus) -> str:
 
 
 def _row(stream: StreamStatus) -> tuple[str, ...]:
-    gaps = stream.statuses.get("unknown", 0) + stream.statuses.get("unproved", 0)
+    gaps = sum(stream.statuses.get(status, 0) for status in GAPS)
     return (
         printable(stream.stream),
         f"{stream.records:,}" + (f" ({stream.undated:,} undated)" if stream.undated else ""),
@@ -172,5 +185,6 @@ def _row(stream: StreamStatus) -> tuple[str, ...]:
         stream.first or "",
         stream.last or "",
         f"{math.floor(stream.coverage * 1000) / 10}%" if stream.coverage is not None else "",
+        stream.frontier or "",
         f"{gaps:,}" if gaps else "",
     )

@@ -43,7 +43,8 @@ def test_status_as_json_tells_what_is_held(root: Path) -> None:
     assert (visits["records"], visits["days"], visits["undated"]) == (4, 3, 0)
     assert (visits["first"], visits["last"]) == ("2024-03-01", "2024-03-05")
     assert visits["calendar"]["2024-03-03"] == "empty"
-    assert visits["calendar"]["2024-03-05"] == "unproved"
+    assert visits["calendar"]["2024-03-05"] == "partial"
+    assert (visits["frontier"], visits["proved_until"]) == ("2024-03-01", "2024-03-03")
     closed = sum(visits["statuses"].values()) - visits["statuses"].get("open", 0)
     assert visits["coverage"] == 3 / closed
     assert a["last_run"] == {
@@ -51,10 +52,23 @@ def test_status_as_json_tells_what_is_held(root: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_stream_filed_by_the_day_of_reading_has_days_but_no_calendar(root: Path) -> None:
+def test_a_snapshot_of_today_proves_nothing_until_the_day_is_over(root: Path) -> None:
     things = status_of(root, "--source", "tap-b")[0]["streams"][0]
-    assert (things["records"], things["days"], things["coverage"], things["calendar"]) == (1, 1, None, {})
-    assert "Jan" not in daykeep("status", "--root", root, "--source", "tap-b").stdout
+    assert (things["records"], things["days"], things["coverage"], things["frontier"]) == (1, 1, None, None)
+    assert list(things["calendar"].values()) == ["open"]
+
+
+def test_a_log_of_what_happened_has_days_but_no_calendar(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"id": {}}, "x-daykeep-mode": "event"}
+    said = [
+        {"type": "SCHEMA", "stream": "requests", "schema": schema, "key_properties": ["id"]},
+        {"type": "RECORD", "stream": "requests", "record": {"id": 1}},
+    ]
+    make_archive(tmp_path, "tap-a", said)
+    found = status_of(tmp_path)[0]["streams"][0]
+    assert (found["days"], found["coverage"], found["statuses"], found["calendar"]) == (1, None, {}, {})
+    assert "Jan" not in daykeep("status", "--root", tmp_path).stdout
+    assert daykeep("gaps", "--root", tmp_path).stdout == "no gaps\n"
 
 
 def test_status_on_a_pipe_is_plain_text_with_a_calendar(root: Path) -> None:
@@ -161,17 +175,48 @@ def test_show_asks_for_the_source_only_where_it_must(root: Path) -> None:
 def test_gaps_are_told_in_words_and_as_json(root: Path) -> None:
     ended = daykeep("gaps", "--root", root)
     assert ended.returncode == 0
-    assert "tap-a visits: 2024-03-05: records are held, but no run has proved the days complete" in ended.stdout
+    unproved = "records are held, but no run has proved the days complete"
+    assert f"tap-a visits: 2024-03-05: partial: {unproved}\n" in ended.stdout
     gaps = json.loads(daykeep("gaps", "--root", root, "--json").stdout)
     proved_not = {
         "source": "tap-a", "stream": "visits", "first": "2024-03-05", "last": "2024-03-05", "days": 1,
-        "reason": "records are held, but no run has proved the days complete",
+        "status": "partial", "cause": "", "reason": unproved, "commit": 0, "evidence": None,
     }  # fmt: skip
     assert proved_not in gaps
     yesterday = (datetime.now(UTC).date() - timedelta(days=1)).isoformat()
     assert (gaps[-1]["first"], gaps[-1]["last"]) == ("2024-03-06", yesterday), "nobody has looked since"
     assert daykeep("gaps", "--root", root, "--source", "tap-b").stdout == "no gaps\n"
     assert daykeep("gaps", "--root", root, "--stream", "visit").returncode == 2
+
+
+@pytest.mark.case("02:3.4")
+def test_a_gap_names_its_cause_and_the_evidence_that_can_be_looked_up(tmp_path: Path) -> None:
+    said = dated_stream("visits", ["2024-03-01"], [("2024-03-01", "2024-03-02")])
+    requests = [
+        {"request": "1f", "method": "GET", "url": f"http://api/{page}\x1b[2J", "reason": "status 500", "status": 500}
+        for page in range(5)
+    ]
+    failed = {"status": "partial", "evidence": {"reason": "status 500", "given_up": requests}}
+    lost = {"status": "complete", "from": "2024-03-08", "to": "2024-03-10", "lost": "2024-03-06"}
+    said[-1]["value"]["claims"]["visits"] += [{"from": "2024-03-03", "to": "2024-03-05", **failed}, lost]
+    make_archive(tmp_path, "tap-a", said)
+    shown = daykeep("gaps", "--root", tmp_path).stdout.splitlines()
+    commit = "[commit 1, run 20260101T000000Z-testtest]"
+    assert shown[:6] == [
+        "tap-a visits: 2024-03-02: unknown: no run has covered these days",
+        f"tap-a visits: 2024-03-03 to 2024-03-04, 2 days: failed (transient): status 500 {commit}",
+        *[f"  GET http://api/{page}\\x1b[2J: status 500" for page in range(3)],
+        "  and 2 more requests",
+    ]
+    assert f"tap-a visits: 2024-03-06 to 2024-03-07, 2 days: unavailable (retention): retention {commit}" in shown
+    told = json.loads(daykeep("gaps", "--root", tmp_path, "--json").stdout)[1]
+    assert (told["status"], told["cause"], told["commit"]) == ("failed", "transient", 1)
+    assert told["evidence"]["run"] == "20260101T000000Z-testtest"
+    assert [one["status"] for one in told["evidence"]["requests"]] == [500] * 5
+    counts = status_of(tmp_path)[0]["streams"][0]["statuses"]
+    assert (counts["present"], counts["empty"], counts["failed"], counts["unavailable"]) == (1, 2, 2, 2)
+    calendar = daykeep("status", "--root", tmp_path).stdout
+    assert all(mark in calendar for mark in ("✗ failed", "▽ not to be had", "□ unknown", "■ proved"))
 
 
 @pytest.mark.case("A13")

@@ -41,9 +41,10 @@ def test_the_sample_is_archived_once_however_often_it_is_run(tmp_path: Path) -> 
     assert record["streams"]["weather"] == {"received": 26_115, "repeats": 26_115}
     status = json.loads(daykeep("status", "--root", root, "--json").stdout)[0]
     weather = next(stream for stream in status["streams"] if stream["stream"] == "weather")
-    assert (weather["coverage"], weather["statuses"]["present"]) == (1.0, 364)
+    held = weather["statuses"]
+    assert (held["present"], held["empty_suspect"], weather["frontier"]) == (364, 28, "2014-01-28")
     assert status["last_run"]["status"] == "complete"
-    assert daykeep("gaps", "--root", root).stdout == "no gaps\n"
+    assert "weather: 2013-12-31 to 2014-01-27, 28 days: empty suspect" in daykeep("gaps", "--root", root).stdout
     assert daykeep("verify", "--root", root).returncode == 0
 
 

@@ -37,8 +37,9 @@ def test_the_day_files_of_weather_are_days_in_utc(tmp_path: Path) -> None:
     for day in ("2013-01-01", "2013-07-04", "2013-12-30"):
         assert all(b'"time_hour":"%s' % day.encode() in line for line in archive.lines("weather", day))
     statuses = archive.statuses("weather")
-    assert statuses["2013-12-31"] == "empty", "proved, not merely absent"
-    assert archive.gaps("weather") == []
+    assert statuses["2014-07-04"] == "empty", "proved, not merely absent"
+    gaps = [(gap.status, gap.first, gap.last) for gap in archive.gaps("weather")]
+    assert gaps == [("empty_suspect", "2013-12-31", "2014-01-27")], "a stream that ends is told for four weeks"
 
 
 @pytest.mark.case("C2")

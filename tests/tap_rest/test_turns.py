@@ -174,7 +174,17 @@ def test_time_that_the_api_no_longer_has_is_told(tmp_path: Path, caplog: pytest.
         result = run(tmp_path, server, windowed("retention: 30d"), state=state)
         assert asked(server) == [("12-16T08", "")]
     assert "from 2026-11-01T00:00:00Z to 2026-12-16T08:00:00Z is beyond what the API keeps" in caplog.text
-    assert result.claim("rows")["from"] == "2026-12-16T08:00:00Z"
+    claim = result.claim("rows")
+    assert (claim["lost"], claim["from"]) == ("2026-11-01T00:00:00Z", "2026-12-16T08:00:00Z")
+
+
+def test_a_claim_tells_times_that_are_numbers_as_texts_and_ids_as_they_are(tmp_path: Path) -> None:
+    for options, said in (("format: epoch_s", "2027-01-01T00:00:00Z"), ("format: text", "1798761600")):
+        declaration = windowed(options).replace("until_param: until, ", "")
+        state = {"bookmarks": {"rows": {"replication_key_value": 1798761600}}}
+        with json_api(lambda *_: {"items": []}) as server:
+            claim = run(tmp_path, server, declaration, state=state).claim("rows")
+        assert (claim["from"], "lost" in claim) == (said, False)
 
 
 def test_newest_first_that_ends_before_the_bookmark_is_told(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ program, of another version, damaged) is left aside with a warning, always towar
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from tap_rest.errors import ConfigError
 from tap_rest.language.declaration import BoundStream
 from tap_rest.language.jobs import Errand
 from tap_rest.language.partitions import WHOLE, Partition, Scalar, partition
-from tap_rest.language.replication import Replication, duration, iso
+from tap_rest.language.replication import Replication, duration, iso, time_of
 from tap_rest.redaction import Redactor
 from tap_rest.request import Request
 
@@ -108,13 +109,19 @@ class State:
             self.warnings.append(f"{name}: the page in flight is not one of ours: it starts again")
             return None
         same = checkpoint.version == VERSION and checkpoint.declaration == unit.stream.fingerprint
-        start_same = unit.start_floats or checkpoint.start == unit.start
+        same &= checkpoint.members == _members(unit.partition)
+        start_same = checkpoint.start == unit.start
+        if unit.start_floats and unit.start and checkpoint.start:
+            start_same = time_of(checkpoint.start) <= time_of(unit.start)
         if not (same and start_same and (unit.end_floats or checkpoint.until == unit.until)):
             self.warnings.append(f"{name}: what is asked for has changed: it starts again from its bookmark")
             return None
         if not -3600 < age <= TOKENS_LIVE:
             self.warnings.append(f"{name}: the page in flight is out of date: it starts again")
             return None
+        ended = self._memory(unit.stream).round
+        if unit.stream.declared.by_change and ended is not None and checkpoint.began < ended.began:
+            return None  # its first pages may have changed since, and nothing but the parent's change tells
         return checkpoint
 
     def proceed(self, unit: Unit, request: Request, walk: Walk, *, now: float, errand: Errand | None = None) -> None:
@@ -130,6 +137,9 @@ class State:
             step=Step.between(unit.asked(errand), request) if paged else Step(),
             evidence=walk.evidence,
             seen=walk.seen if isinstance(walk.seen, str | int | None) else str(walk.seen),
+            last=walk.last if isinstance(walk.last, str | int | None) else str(walk.last),
+            ordered=walk.ordered,
+            members=_members(unit.partition),
             before=walk.before,
             tail=walk.tail,
             errand=errand,
@@ -165,16 +175,17 @@ class State:
         self._claim(unit, "skipped" if skipped else "partial", evidence)
 
     def begin_pass(self, stream: BoundStream, now: float) -> Pass:
-        """The pass that an earlier run was in, or a new one."""
+        """The pass that an earlier run was in, or a new one where something else is asked for."""
         memory = self._memory(stream)
-        memory.round = memory.round or Pass(now)
+        if memory.round is None or memory.round.declaration != stream.fingerprint:
+            memory.round = Pass(now, declaration=stream.fingerprint)
         return memory.round
 
     def pending(self, stream: BoundStream) -> list[Partition]:
         """The partitions that failed when their parents had changed."""
         return [partition(values, stream.asked) for values in self._memory(stream).pending.values()]
 
-    def turn(self, stream: BoundStream, of: Partition, start: str | None, status: str) -> None:
+    def turn(self, stream: BoundStream, of: Partition, start: str | None, until: str, status: str) -> None:
         """A partition, or a batch, has had its turn in the pass: it is `complete`, `skipped` or `failed`."""
         memory = self._memory(stream)
         if (ended := memory.round) is None:
@@ -182,15 +193,19 @@ class State:
         first = ended.complete + ended.skipped + ended.failures == 0
         ended.start = start if first else later(ended.start, start)
         ended.complete += status == "complete"
+        if status == "complete":
+            ended.until = min(ended.until or until, until, key=time_of)
         ended.skipped += status == "skipped"
         if status == "failed":
             ended.failures += 1
             ended.failed = [*ended.failed, of.id][:MOST_NAMED]
         if stream.declared.by_change:
             for one in [partition(values, stream.asked) for values in of.members] or [of]:
-                memory.pending.pop(one.id, None)
-                if status == "failed":
+                known = memory.pending.pop(one.id, None)
+                if status == "failed" and (known is not None or len(memory.pending) < MOST_PENDING):
                     memory.pending[one.id] = one.values
+                elif status == "failed":
+                    ended.unkept = True
 
     def passed(self, stream: BoundStream, id_: str) -> None:
         """All partitions up to this one have had their turn."""
@@ -217,7 +232,7 @@ class State:
         """
         memory = self._memory(stream)
         ended, memory.round = memory.round or Pass(0), None
-        if parent is not None and len(memory.pending) <= MOST_PENDING:
+        if parent is not None and not ended.unkept:
             # What changed later may be of children that an earlier run of this pass has read before.
             last = datetime.fromtimestamp(ended.began - SKEW, UTC) - duration(parent.lag)
             for id_, value in marks.items():
@@ -225,14 +240,15 @@ class State:
         if whole and not stream.declared.by_change:
             present = set(known)
             memory.places = {id_: place for id_, place in memory.places.items() if id_ in present}
+            memory.keep_days(present)
         problem = "" if whole else "not all partitions could be found"
         evidence = msgspec.structs.replace(ended.evidence, reason=problem or "partitions")
         evidence.changes_only |= stream.declared.by_change
         counts = {"complete": ended.complete, "skipped": ended.skipped, "failed": ended.failures}
         claim = {
             "partition": None,
-            "from": ended.start,
-            "to": utc(ended.began),
+            "from": _said(stream, ended.start),
+            "to": min(utc(ended.began), ended.until or utc(ended.began), key=time_of),
             "status": "complete" if whole and not ended.failures else "partial",
             "partitions": counts | ({"named": ended.failed} if ended.failed else {}),
             "evidence": evidence.claimed(),
@@ -256,10 +272,13 @@ class State:
                 self._claims.pop(unit.stream.name)
             return
         last = claims[-1] if claims else None
-        claim = {"partition": None, "from": unit.start, "to": unit.until or utc(unit.began), "status": status}
+        start, until = _said(unit.stream, unit.start), unit.until or utc(unit.began)
+        claim = {"partition": None, "from": start, "to": until, "status": status}
+        if unit.bookmark is not None and unit.start_floats and time_of(str(unit.bookmark)) < time_of(unit.start or ""):
+            claim["lost"] = _said(unit.stream, str(unit.bookmark))  # the API has nothing any longer from there on
         if last and status == last["status"] == "complete" and last["to"] == unit.start:
             evidence = msgspec.convert(last["evidence"], Evidence).with_(evidence)
-            claims[-1] = {**claim, "from": last["from"], "evidence": evidence.claimed()}
+            claims[-1] = {**last, **claim, "from": last["from"], "evidence": evidence.claimed()}
         else:
             claims.append({**claim, "evidence": evidence.claimed()})
 
@@ -310,3 +329,16 @@ class State:
 
     def _secret(self, text: str) -> bool:
         return self._redactor.values(text) != text
+
+
+def _members(of: Partition) -> str:
+    """Print of what a batch is made of, of which the id names the last; empty for a single partition."""
+    return hashlib.blake2b(repr(of.members).encode(), digest_size=8).hexdigest() if of.members else ""
+
+
+def _said(stream: BoundStream, start: str | None) -> str | None:
+    """A start as a claim says it: times that are numbers in the API's records as texts, ids as they are."""
+    replication = stream.declared.replication
+    if start is None or replication is None or replication.format == "text" or "-" in start[1:]:
+        return start
+    return iso(time_of(start))
