@@ -16,7 +16,7 @@ def _archives(context: click.Context) -> list[Archive]:
         return []  # nothing to offer; the command itself will say what is wrong
 
 
-def _sources(context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
+def source_names(context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
     return [archive.source for archive in _archives(context) if archive.source.startswith(typed)]
 
 
@@ -31,8 +31,9 @@ root = click.option(
     type=click.Path(),
     help=f"The archive; or ${ENVIRONMENT_VARIABLE}, target-archive's root in the nearest meltano.yml, or ./archive",
 )
-source = click.option("--source", metavar="NAME", shell_complete=_sources, help="This source only.")
+source = click.option("--source", metavar="NAME", shell_complete=source_names, help="This source only.")
 stream = click.option("--stream", metavar="NAME", shell_complete=_streams, help="This stream only.")
 stream_argument = click.argument("stream", shell_complete=_streams)
 day = click.option("--day", metavar="YYYY-MM-DD", help="This day only, or `undated`.")
+as_of = click.option("--as-of", metavar="TIME", help="As it stood then: a day (its end, UTC), a time, or a commit.")
 as_json = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")

@@ -56,6 +56,19 @@ class Root(msgspec.Struct, frozen=True):
         """The archive of each chosen source. Raises CorruptArchive where a commit log cannot be trusted."""
         return [Archive(self.path, name) for name in self.chosen(source)]
 
+    def holding(self, stream: str, source: str | None) -> Archive:
+        """The archive of the one source that has the stream. Raises BadSettings where none has, or several have."""
+        archives = self.archives(source)
+        found = [archive for archive in archives if stream in archive.streams()]
+        if not found:
+            names = {name for archive in archives for name in archive.streams()}
+            raise unknown("stream", stream, names, where=str(self.path))
+        if len(found) > 1:
+            names = {archive.source for archive in found}
+            hint = f"use --source: {', '.join(sorted(names))}"
+            raise BadSettings(f"several sources have a stream `{stream}`", hint=hint)
+        return found[0]
+
 
 def find_root(option: str | None) -> Root:
     """The root that a command works on. Raises BadSettings where nothing names one."""

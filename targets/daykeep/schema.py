@@ -99,7 +99,7 @@ def show(source: str | None, stream: str | None, root: str | None, *, as_json: b
 def log(source: str | None, stream: str | None, root: str | None, *, as_json: bool) -> None:
     """List every change, oldest first; those that nobody has acknowledged are marked with `!`.
 
-    `daykeep show STREAM --day DAY | sed -n LINEp` prints the record that showed a change first.
+    `daykeep show STREAM --day DAY --all-versions | sed -n LINEp` prints the record that showed a change first.
 
     \b
     --json is an array of

@@ -5,6 +5,7 @@ ArchiveError
 ├ CorruptArchive   a commit record or a data file is not as written  1
 ├ ArchiveLocked    another writer holds the source                  11
 ├ StorageFailed    disk full, no permission, I/O error               1
+├ NotHeld          what is asked for was lost, and cannot be told   1
 ├ BadInput         what came in is not Singer                        1
 └ BadSettings      a setting is missing, unknown or of wrong kind    2
 """
@@ -41,6 +42,10 @@ class ArchiveLocked(ArchiveError):
 
 class StorageFailed(ArchiveError):
     """A file operation failed; nothing that was acknowledged is affected."""
+
+
+class NotHeld(ArchiveError):
+    """What is asked for was in the archive once, and was lost to damage."""
 
 
 class BadInput(ArchiveError):

@@ -54,7 +54,7 @@ class Source:
         self.root, self.now, self.commit_every = root, datetime(2024, 6, 1, 12, tzinfo=UTC), 100_000
 
     def read(self, rows: Sequence[Row], *, start: str | None = None, end: str = LATER, **claim: Any) -> dict[str, int]:
-        """One run that claims a complete read from `start` to `end`, or what `claim` says; returns its changed events."""
+        """One run that claims a complete read from `start` to `end`, or what `claim` says; gives its changed events."""
         self.now += timedelta(hours=1)
         evidence = {"records": len(rows), "reason": "no_next", **claim.pop("evidence", {})}
         made = {"partition": None, "from": start, "to": end, "status": "complete", "evidence": evidence, **claim}
