@@ -7,12 +7,14 @@ after it; what came since is committed without a STATE when it has waited too lo
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -26,7 +28,7 @@ from target_archive.log import Noted, print_of
 from target_archive.messages import Message, decode, decode_odd, json_object
 from target_archive.rereads import FORGETTING, ClaimMade, claims_of, find_out
 from target_archive.settings import Settings
-from target_archive.sink import Sink, facts_of
+from target_archive.sink import Refuse, Sink, facts_of
 from target_archive.writer import Found, Writer
 
 PUBLISH_BYTES = 256 << 20
@@ -136,9 +138,12 @@ class Archiver:
             case "STATE":
                 self._take_state(bytes(message.value))
             case "RECORD":
-                self._bury(line, f"a record of stream `{message.stream}` came before its SCHEMA")
+                if self._settings.bad_record_policy_of(message.stream) == "fail":
+                    _fail(message.stream, b"", "that came before its SCHEMA")
+                self._bury(line, f"a record of stream `{message.stream}` came before its SCHEMA", message.stream)
             case "BATCH":
-                self._bury(line, "a BATCH message: its files are not read; turn off `batch_config` in the tap")
+                reason = "a BATCH message: its files are not read; turn off `batch_config` in the tap"
+                self._bury(line, reason, message.stream)
             case kind if kind not in self._ignored:
                 # ACTIVATE_VERSION asks to delete older rows, which an archive never does; the rest is unknown to Singer
                 self._ignored.add(kind)
@@ -149,6 +154,10 @@ class Archiver:
         if not message.stream or "properties" not in schema:
             raise BadInput(
                 "a SCHEMA message without a stream name or `properties`", where=message.stream, hint="mend the tap"
+            )
+        if message.stream == layout.DEAD_LETTERS:
+            raise BadInput(
+                "the archive has a stream of that name itself", where=message.stream, hint="rename the tap's"
             )
         bookmarks = message.bookmark_properties or []
         before = self._writer.facts(message.stream)
@@ -173,21 +182,22 @@ class Archiver:
             if previous and _same_rule(previous.facts, facts)
             else self._start.dedupe(message.stream, facts, in_mid_run=previous is not None)
         )
-        watch = previous.watch if previous else self._watch(message.stream)
-        self.sinks[message.stream] = Sink(facts, lines, dedupe, watch, self._today, previous=previous)
+        watch = previous.watch if previous else watch_of(self._writer, message.stream)
+        refuse = self._refusal(message.stream)
+        self.sinks[message.stream] = Sink(facts, lines, dedupe, watch, self._today, previous=previous, refuse=refuse)
 
-    def _watch(self, stream: str) -> Watch:
-        """What knows the shape of the stream's records, and how often each field was there."""
-        log = self._writer.log
-        watch = Watch(
-            log.shapes.get(stream),
-            load_sample(self._writer.read_sample(stream)),
-            gone=log.gone_fields(stream),
-        )
-        for day in log.days(stream)[-RECOUNTED_DAYS:] if watch.shape and not watch.sample else ():
-            with suppress(CorruptArchive):  # publishing tells it
-                watch.recount(day, self._writer.days.lines(stream, day))
-        return watch
+    def _refusal(self, stream: str) -> Refuse | None:
+        """What becomes of the stream's bad records; None where they are kept."""
+        match self._settings.bad_record_policy_of(stream):
+            case "fail":
+                return partial(_fail, stream)
+            case "dead_letter":
+                return partial(self._bury_record, stream)
+        return None
+
+    def _bury_record(self, stream: str, record: bytes, why: str) -> None:
+        line = b'{"type":"RECORD","stream":%b,"record":%b}' % (msgspec.json.encode(stream), record)
+        self._bury(line, f"a record of stream `{stream}` {why}", stream)
 
     def _take_state(self, value: bytes) -> None:
         if not json_object(msgspec.Raw(value)):
@@ -199,10 +209,12 @@ class Archiver:
         self._writer.mark_state()
         self._sizes_at_state = self._sizes()
 
-    def _bury(self, line: bytes, reason: str) -> None:
+    def _bury(self, line: bytes, reason: str, stream: str = "") -> None:
         """Keep what cannot be archived as a record, with the reason, where `daykeep` finds it."""
         self.problems[reason] += 1
-        letter: dict[str, Any] = {"at": self._now().astimezone(UTC).isoformat(), "reason": reason}
+        letter = {"at": self._now().astimezone(UTC).isoformat(), "run": self._writer.run, "reason": reason}
+        if stream := stream or stream_of(line):
+            letter["stream"] = stream
         try:
             letter["line"] = line.decode()
         except UnicodeDecodeError:
@@ -343,9 +355,14 @@ class Start:
             return CopiesReadAgain(lambda _: ([], ()), lambda _: 0, resumes_exactly=True, position="", start=None)
         exactly, start = self._position(stream)
         reached = self._reached(self._state) or 0
+        replays = {
+            commit for letters in self._log.held.get(layout.DEAD_LETTERS, {}).values() for commit, _ in letters.gone
+        }
 
         def since_state(day: str) -> int:
             held = self._log.day(stream, day)
+            if reached < held.lost or any(commit in replays for commit, _ in held.grown if commit > reached):
+                return 0  # which of its lines came since, in a run that can be repeated, cannot be told
             return held.lines(self._until) - held.lines(reached)
 
         return CopiesReadAgain(
@@ -370,6 +387,33 @@ class Start:
             return exactly, None if None in values else min(values)
         except TypeError:
             return exactly, None
+
+
+def watch_of(writer: Writer, stream: str) -> Watch:
+    """What knows the shape of the stream's records, and how often each field was there."""
+    log = writer.log
+    watch = Watch(log.shapes.get(stream), load_sample(writer.read_sample(stream)), gone=log.gone_fields(stream))
+    for day in log.days(stream)[-RECOUNTED_DAYS:] if watch.shape and not watch.sample else ():
+        with suppress(CorruptArchive):  # publishing tells it
+            watch.recount(day, writer.days.lines(stream, day))
+    return watch
+
+
+def _fail(stream: str, _record: bytes, why: str) -> None:
+    raise BadInput(
+        f"a record {why}",
+        where=stream,
+        hint="everything before it is archived; mend the tap, or set `on_bad_record` to keep or dead_letter",
+    )
+
+
+def stream_of(line: bytes) -> str:
+    """The stream of a message that is no JSON by the book: it has NaN, say, or half a surrogate pair."""
+    try:
+        told = json.loads(line)["stream"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return told.encode(errors="replace").decode() if isinstance(told, str) else ""
 
 
 def _same_rule(one: StreamFacts, other: StreamFacts) -> bool:

@@ -16,6 +16,7 @@ from target_archive.commit import Mode, Severity
 from target_archive.errors import BadSettings
 
 Policy = Literal["note", "warn", "fail"]
+BadRecordPolicy = Literal["keep", "dead_letter", "fail"]
 Positive = Annotated[int, Meta(gt=0)]
 
 
@@ -56,6 +57,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             " `note` keeps it in the archive, `warn` tells it too, `fail` ends with status 4 until it is acknowledged"
         ),
     ] = {}
+    on_bad_record: Annotated[
+        dict[str, BadRecordPolicy] | BadRecordPolicy,
+        Meta(
+            description="What becomes of a record that is no object, or whose day or key is missing, one policy or"
+            " {stream pattern: policy}: `keep` archives it, `dead_letter` sets it aside, `fail` ends the run before it"
+        ),
+    ] = "keep"
 
     def policy_of(self, severity: Severity) -> Policy:
         if isinstance(self.on_drift, str):
@@ -66,6 +74,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not isinstance(self.mode, dict):
             return self.mode
         return next((mode for pattern, mode in self.mode.items() if fnmatchcase(stream, pattern)), None)
+
+    def bad_record_policy_of(self, stream: str) -> BadRecordPolicy:
+        if isinstance(self.on_bad_record, str):
+            return self.on_bad_record
+        return next((policy for pattern, policy in self.on_bad_record.items() if fnmatchcase(stream, pattern)), "keep")
 
     def day_field_of(self, stream: str) -> str:
         if isinstance(self.day_field, str):
@@ -85,7 +98,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
     given = {name: value for name, value in config.items() if value is not None}
     try:
         name = ""
-        for name in ("day_field", "mode", "on_drift"):
+        for name in ("day_field", "mode", "on_drift", "on_bad_record"):
             text = given.get(name)
             if isinstance(text, str) and text.startswith("{"):  # Meltano and the environment know texts alone
                 given[name] = msgspec.json.decode(text)

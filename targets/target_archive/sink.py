@@ -13,6 +13,7 @@ from target_archive.commit import Mode, StreamFacts
 from target_archive.day import day_of
 from target_archive.dedupe import Dedupe, hashable
 from target_archive.drift import UNREADABLE, Watch
+from target_archive.fields import ABSENT
 from target_archive.settings import zone
 from target_archive.writer import Lines
 
@@ -59,13 +60,19 @@ def _is_date(schema: dict[str, Any], field: str) -> bool:
     return any(isinstance(one, dict) and one.get("format") in {"date-time", "date"} for one in choices)
 
 
+Refuse = Callable[[bytes, str], None]
+"""Is given a bad record, which is not archived then, and why, as in "a record without …". It may raise."""
+
+
 class Sink:
     """Where the target puts the records of one stream.
+
+    Bad records, which are no objects or lack their day or key, are archived too unless there is a `refuse`.
 
     Attributes:
         watch: What looks at the shape of every record.
         size: Bytes of the lines taken so far.
-        received, repeats: Records seen, and how many of them were already archived.
+        received, repeats: Records taken, and how many of them were already archived.
         read_on: The day by which a stream without a day field is filed; "" for any other.
     """
 
@@ -78,9 +85,10 @@ class Sink:
         today: Callable[[tzinfo], str],
         *,
         previous: Sink | None,
+        refuse: Refuse | None = None,
     ) -> None:
         self.facts, self.dedupe, self.watch = facts, dedupe, watch
-        self._lines = lines
+        self._lines, self._refuse = lines, refuse
         self._zone = UTC if facts.timezone == "UTC" else zone(facts.timezone)
         watch.expect(facts.schema, [*([facts.day_field] if facts.day_field else []), *facts.key_properties])
         self.read_on = "" if facts.day_field else today(self._zone)
@@ -94,36 +102,51 @@ class Sink:
         read_on, where, is_repeat, start = self.read_on, self._zone, self.dedupe.is_repeat, len(self._lines.lines)
         add_day, add_line = self._lines.days.append, self._lines.lines.append
         no_fields = (None,) * (len(self.facts.key_properties) + (not read_on))
-        size = repeats = 0
-        for number, record in enumerate(records, self.received):
-            line, fits = bytes(record), True
-            try:
-                key = read(line)
-            except UNREADABLE:
-                fits = False
+        refuse, size, repeats = self._refuse, 0, 0
+        try:
+            for number, record in enumerate(records, self.received):
+                line, fits = bytes(record), True
                 try:
-                    key = watch.read_fields(line)
+                    key = read(line)
                 except UNREADABLE:
-                    key = no_fields  # it is not an object, or too deep to look into; it is kept all the same
-            if read_on:
-                day = read_on
-            else:
-                day = day_of(key[0], where) or layout.UNDATED
-                key = key[1:]
-            try:
-                repeat = is_repeat(day, key, line)
-            except TypeError:  # a list or an object in the key
-                repeat = is_repeat(day, hashable(key), line)
-            if repeat:
-                repeats += 1
-            else:
-                add_day(day)
-                add_line(line)
-                size += len(line)
-            if not fits:
-                lines.note(watch.learn(line, number), in_last=not repeat)
-                read = watch.read
-        lines.note(watch.count(lines.days, lines.lines, start))
-        self.received += len(records)
-        self.repeats += repeats
-        self.size += size
+                    fits = False
+                    try:
+                        key = watch.read_fields(line)
+                    except UNREADABLE:
+                        # it is not an object, or too deep to look into
+                        if refuse:
+                            refuse(line, "that cannot be read as an object")
+                            continue
+                        key = no_fields
+                if read_on:
+                    day = read_on
+                else:
+                    day = day_of(key[0], where) or layout.UNDATED
+                    key = key[1:]
+                if refuse and (day == layout.UNDATED or ABSENT in key):
+                    refuse(line, self._problem(day, key))
+                    continue
+                try:
+                    repeat = is_repeat(day, key, line)
+                except TypeError:  # a list or an object in the key
+                    repeat = is_repeat(day, hashable(key), line)
+                if repeat:
+                    repeats += 1
+                else:
+                    add_day(day)
+                    add_line(line)
+                    size += len(line)
+                if not fits:
+                    lines.note(watch.learn(line, number), in_last=not repeat)
+                    read = watch.read
+        finally:
+            lines.note(watch.count(lines.days, lines.lines, start))
+            self.received += len(lines.lines) - start + repeats
+            self.repeats += repeats
+            self.size += size
+
+    def _problem(self, day: str, key: tuple[Any, ...]) -> str:
+        if day == layout.UNDATED:
+            return f"whose day cannot be told from `{self.facts.day_field}`"
+        names = [name for name, value in zip(self.facts.key_properties, key, strict=True) if value is ABSENT]
+        return f"without its key `{'`, `'.join(names)}`"

@@ -78,7 +78,7 @@ def _tell_outcome(archiver: Archiver, writer: Writer, source: str) -> int:
         logger.error("%s", problem)
     for problem, count in archiver.problems.items():
         often = f" ({count:,} times)" if count > 1 else ""
-        logger.error("%s%s; kept in %s/_meta/dead_letters", problem, often, source)
+        logger.error("%s%s; kept in %s/_meta/dead_letters, see `daykeep dead-letters`", problem, often, source)
     if archiver.problems or writer.problems:
         return 1
     if beyond := len(archiver.beyond_policy):
