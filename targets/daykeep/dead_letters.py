@@ -13,7 +13,7 @@ from daykeep.root import Root, find_root, unknown
 from daykeep.terminal import printable, say
 from target_archive import layout
 from target_archive.archive import Archive
-from target_archive.dead_letters import Letter, count_open, open_letters, replay
+from target_archive.dead_letters import Letter, open_letters, replay
 from target_archive.settings import parse
 from target_archive.target import read_config
 from target_archive.writer import new_run_id, open_writer
@@ -85,7 +85,7 @@ def again(source: str | None, stream: str | None, root: str | None) -> int:
     """
     place, status = find_root(root), 0
     for archive in _archives(place, source, stream):
-        if not count_open(archive.log):
+        if not archive.log.open_letters:
             continue
         storage = place.storage
         given = {**place.settings, **read_config(("ENV",)), "root": str(storage.root), "source": archive.source}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from target_archive import archive
 from target_archive.archive import Archive
@@ -30,7 +29,7 @@ class Root(msgspec.Struct, frozen=True):
 
     @property
     def storage(self) -> Storage:
-        return storage_of(self.path)
+        return storage_of(self.path, assume_single_writer=self.settings.get("single_writer") == "assumed")
 
     def sources(self) -> list[str]:
         """Names of the sources in it. Raises FormatError where there is no archive."""
@@ -98,6 +97,8 @@ def _place(root: str, folder: Path) -> str | Path:
 
 def _settings_of_loader(file: Path) -> dict[str, Any]:
     """What a Meltano project sets for `target-archive`, its variables filled in."""
+    import yaml  # noqa: PLC0415 - slow to load, and needed in a project alone
+
     found: dict[str, Any] = {}
     try:
         for loader in yaml.safe_load(file.read_text())["plugins"]["loaders"]:

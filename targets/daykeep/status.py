@@ -21,7 +21,6 @@ from daykeep.terminal import printable
 from target_archive import layout
 from target_archive.archive import Archive
 from target_archive.coverage import GAPS, PROVED, Coverage, Status, unbroken
-from target_archive.dead_letters import count_open
 from target_archive.errors import ArchiveError
 from target_archive.storage import Storage
 
@@ -110,7 +109,7 @@ def _source_status(place: Root, source: str, stream: str | None) -> SourceStatus
     return SourceStatus(
         source,
         commits=archive.log.seq,
-        dead_letters=count_open(archive.log),
+        dead_letters=archive.log.open_letters,
         last_run=_last_run(archive, place.storage),
         streams=[_stream_status(archive, known, name) for name in archive.streams() if stream in {None, name}],
     )

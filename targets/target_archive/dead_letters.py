@@ -20,7 +20,6 @@ from target_archive.day import day_of
 from target_archive.dedupe import content_of, key_of
 from target_archive.errors import CorruptArchive
 from target_archive.fields import field_reader
-from target_archive.log import Log
 from target_archive.messages import Message, decode_odd
 from target_archive.settings import Settings, zone
 from target_archive.sink import Sink
@@ -63,12 +62,6 @@ class Replayed(msgspec.Struct, frozen=True):
     archived: Counter[str]
     held: Counter[str]
     left: Counter[str]
-
-
-def count_open(log: Log) -> int:
-    """How many letters were not replayed yet."""
-    days = log.held.get(layout.DEAD_LETTERS, {}).values()
-    return sum(held.lines() - len(held.gone_lines()) for held in days)
 
 
 def open_letters(day: str, lines: Iterable[Version]) -> Iterator[Letter]:

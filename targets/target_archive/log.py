@@ -250,6 +250,12 @@ class Log(msgspec.Struct, omit_defaults=True):
         """How many lines a day has, published and pending."""
         return self.day(stream, day).lines()
 
+    @property
+    def open_letters(self) -> int:
+        """How many dead letters were not replayed yet."""
+        days = self.held.get(layout.DEAD_LETTERS, {}).values()
+        return sum(held.lines() - len(held.gone_lines()) for held in days)
+
     def gone_fields(self, stream: str) -> set[str]:
         """Paths of the fields that were told to be gone and have not returned."""
         gone: set[str] = set()

@@ -380,7 +380,14 @@ def open_writer(
         _check_format(storage, source)
         writer = Writer(storage, folder, run=run, compression=compression, now=now)
         writer.check_packs()
-        yield writer
+        try:
+            yield writer
+        except CorruptArchive as error:
+            if storage.size(layout.commit(folder, writer.log.seq + 1)) is None:
+                raise
+            raise ArchiveLocked(
+                "another writer has taken over meanwhile", where=error.where, hint="run again"
+            ) from None
 
 
 def new_run_id() -> str:

@@ -18,7 +18,7 @@ from tests.target_archive.test_target import SCHEMA, last_words, record, run, st
 from target_archive import layout
 from target_archive.archive import Archive
 from target_archive.archiver import Archiver
-from target_archive.dead_letters import Letter, Replayed, count_open, open_letters, replay
+from target_archive.dead_letters import Letter, Replayed, open_letters, replay
 from target_archive.errors import BadInput
 from target_archive.settings import Settings, parse
 from target_archive.writer import open_writer
@@ -83,7 +83,7 @@ class Disk:
         held = self.held()
         days = held.log.days(layout.DEAD_LETTERS)
         found = [one for day in days for one in open_letters(day, held.versions(layout.DEAD_LETTERS, day))]
-        assert len(found) == count_open(held.log)
+        assert len(found) == held.log.open_letters
         return found
 
 
