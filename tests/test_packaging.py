@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PACKAGES = {"tap_declarations", "tap_rest", "tap_sample", "target_archive", "daykeep"}
+PACKAGES = {"tap_declarations", "tap_file", "tap_rest", "tap_sample", "target_archive", "daykeep"}
 TOP_LEVEL = {
     "pyproject.toml",
     "taps",

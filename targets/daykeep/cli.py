@@ -13,7 +13,23 @@ import click
 from daykeep.terminal import say
 from target_archive.errors import ArchiveError
 
-_VERBS = ("run", "authorize", "status", "show", "gaps", "schema", "verify", "completion")
+_VERBS = (
+    "run",
+    "authorize",
+    "status",
+    "show",
+    "revisions",
+    "diff",
+    "pin",
+    "gaps",
+    "schema",
+    "dead-letters",
+    "verify",
+    "repair",
+    "seal",
+    "export",
+    "completion",
+)
 
 
 class Verbs(click.Group):
@@ -28,7 +44,8 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in _VERBS:
             return None
-        command: click.Command = getattr(import_module(f"daykeep.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"daykeep.{name}"), name)
         return command
 
     def invoke(self, ctx: click.Context) -> None:
