@@ -57,6 +57,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             " `note` keeps it in the archive, `warn` tells it too, `fail` ends with status 4 until it is acknowledged"
         ),
     ] = {}
+    single_writer: Annotated[
+        Literal["proved", "assumed"],
+        Meta(
+            description="`assumed` allows an object store that cannot refuse a name that is taken: then nothing but"
+            " yourself keeps two runs from writing at once"
+        ),
+    ] = "proved"
     on_bad_record: Annotated[
         dict[str, BadRecordPolicy] | BadRecordPolicy,
         Meta(

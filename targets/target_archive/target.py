@@ -43,7 +43,8 @@ logger = logging.getLogger("target-archive")
 def archive(settings: Settings, input_descriptor: int, output_descriptor: int) -> int:
     """Archive what comes until the input ends or a signal asks to stop; return the exit status."""
     run = os.environ.get("DAYKEEP_RUN_ID") or new_run_id()
-    writing = open_writer(storage_of(settings.root), settings.source, run=run, compression=settings.compression)
+    storage = storage_of(settings.root, assume_single_writer=settings.single_writer == "assumed")
+    writing = open_writer(storage, settings.source, run=run, compression=settings.compression)
     with _stopping() as stop, writing as writer:
         archiver, told = Archiver(writer, settings, lambda state: _tell(output_descriptor, state)), 0
         progress = Progress(archiver)
