@@ -513,6 +513,13 @@ def test_a_form_holds_no_objects(tmp_path: Path) -> None:
         declared_rows(tmp_path, "method: POST, body: {q: {a: 1}}, body_as: form")
 
 
+@pytest.mark.parametrize("body", ["{page: null}", "{page: 3}", "{page: [1]}"])
+def test_a_cursor_needs_room_in_the_body(tmp_path: Path, body: str) -> None:
+    options = f"method: POST, body: {body}, paginator: {{type: cursor, path: next, into_body: page.after}}"
+    with pytest.raises(DeclarationError, match="has no place in the body, where page is no object"):
+        declared_rows(tmp_path, options)
+
+
 def test_a_schema_may_stand_in_a_file_beside_the_declaration(tmp_path: Path) -> None:
     (tmp_path / "open.yaml").write_text("components: {schemas: {Row: {properties: {id: {type: integer}}}}}")
     declared = declared_rows(tmp_path, "schema: 'open.yaml#/components/schemas/Row'")

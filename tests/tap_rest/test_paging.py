@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.tap_rest.harness import NOW, FastClock, ids, json_api, run
 from tests.tap_rest.hostile import Hostile, response
-from tests.tap_rest.rows import ROWS
+from tests.tap_rest.rows import CURSOR, ROWS, bookmarked, by_time, paged, windowed
 
 from tap_rest.engine.engine import RunIncomplete
 from tap_rest.engine.signals import Waiter
@@ -271,6 +271,43 @@ def test_what_changes_between_windows_is_read_by_the_next_run_at_the_latest(
     assert model.always <= set(ids(first, later))
 
 
+# --- what is not there to be read -------------------------------------------------------------------------------------
+
+
+def test_rows_that_are_left_out_are_not_missing_from_a_total(tmp_path: Path) -> None:
+    with_total = CURSOR.replace("param: cursor}", "param: cursor, total: total}")
+    older = "    replication: {key: t, client_side: true}\n"
+    newest = "    replication: {key: t, order: descending}\n"
+    with json_api(lambda _, params: {**paged(ROWS[::-1], params), "total": 100}) as server:
+        for order in (older, newest):
+            result = run(tmp_path, server, with_total + order, state=bookmarked(ROWS[95]["t"]))
+            assert result.error is None
+            assert result.claim("rows")["status"] == "complete"
+
+
+def test_ties_that_fill_a_page_of_the_servers_own_size_are_told(tmp_path: Path) -> None:
+    """The server gives 50 rows where 100 are asked for, and 60 share one value."""
+    rows: list[dict[str, Any]] = [
+        {"id": number, "k": f"{number if not 30 <= number < 90 else 30:03}"} for number in range(120)
+    ]
+    declaration = """
+    streams:
+      rows:
+        path: /rows
+        records: items
+        primary_keys: [id]
+        paginator: {type: keyset, field: k, param: after, inclusive: true, page_size: 100}
+    """
+
+    def capped(_: str, params: dict[str, str]) -> Any:
+        return {"items": [row for row in rows if row["k"] >= params.get("after", "")][:50]}
+
+    with json_api(capped) as server:
+        result = run(tmp_path, server, declaration)
+    assert isinstance(result.error, RunIncomplete)
+    assert result.claim("rows")["evidence"]["reason"] == "ties_fill_a_page"
+
+
 # --- sync tokens ------------------------------------------------------------------------------------------------------
 
 CALENDAR = """
@@ -338,6 +375,17 @@ def test_a_last_page_without_a_sync_token_is_told(tmp_path: Path) -> None:
     assert result.states[-1]["bookmarks"] == {}
 
 
+def test_a_run_that_goes_on_after_a_sync_token_claims_changes_only(tmp_path: Path) -> None:
+    calendar = Calendar()
+    with json_api(calendar) as server:
+        first = run(tmp_path, server, CALENDAR)
+        calendar.changed = [{"id": number, "version": 2} for number in range(5)]
+        second = run(tmp_path, server, CALENDAR, state=first.states[-1])
+        third = run(tmp_path, server, CALENDAR, state=second.states[0])
+    assert third.records() == calendar.changed[2:]
+    assert [one.claim("events")["evidence"].get("changes_only") for one in (first, second, third)] == [None, True, True]
+
+
 # --- conditional requests ---------------------------------------------------------------------------------------------
 
 FEED = """
@@ -394,6 +442,23 @@ def test_a_304_that_nobody_asked_for_is_an_error(tmp_path: Path) -> None:
     with json_api(lambda *_: response(b"", status="304 Not Modified")) as server:
         result = run(tmp_path, server, "streams:\n  rows: {path: /rows, records: items}")
     assert isinstance(result.error, RunIncomplete)
+
+
+def test_an_answer_that_has_not_changed_proves_nothing_about_what_was_left_out_of_it(tmp_path: Path) -> None:
+    declaration = FEED.replace("ORDER", "replication: {key: t, client_side: true}")
+    declaration = declaration.replace("paginator: {type: page_number}", "params: {page: 1}")
+    with feed(ROWS[:5], "v1") as server:
+        first = run(tmp_path, server, declaration, start_date="2025-01-01")
+        again = run(tmp_path, server, declaration, start_date="2020-01-01", state=first.states[-1])
+    assert (ids(first), ids(again)) == ([], [0, 1, 2, 3, 4])
+
+
+def test_an_answer_that_is_read_otherwise_is_asked_for_whole(tmp_path: Path) -> None:
+    declaration = FEED.replace("ORDER", "").replace("paginator: {type: page_number}", "params: {page: 1}")
+    with feed(ROWS[:5], "v1") as server:
+        first = run(tmp_path, server, declaration)
+        again = run(tmp_path, server, f"{declaration}    include: {{kind: row}}\n", state=first.states[-1])
+    assert [row.get("kind") for row in (*first.records(), *again.records())] == [None] * 5 + ["row"] * 5
 
 
 # --- side by side -----------------------------------------------------------------------------------------------------
@@ -489,6 +554,24 @@ def test_a_guess_that_was_wrong_costs_requests_and_no_rows(tmp_path: Path) -> No
         result = run(tmp_path, server, declaration)
     assert result.error is None
     assert ids(result) == list(range(100))
+
+
+def test_a_guess_of_one_window_is_no_answer_to_the_next(tmp_path: Path) -> None:
+    """Of the first window there are fewer pages than its first page said."""
+
+    def answer(path: str, params: dict[str, str]) -> Any:
+        found, page = by_time(path, params)["items"], int(params["page"])
+        pages = -(-len(found) // 10)
+        if params["since"].startswith("2027-01-01"):
+            found, pages = found[:20], pages if page == 1 else 2
+        return {"items": found[page * 10 - 10 : page * 10], "pages": pages}
+
+    declaration = windowed("window: 3d, start: 2027-01-01", "page_number, total_pages: pages, stable: true")
+    declaration = f"    limits: [{{quota: 1000/s, concurrency: 4}}]{declaration}"
+    with json_api(answer) as server:
+        result = run(tmp_path, server, declaration)
+    assert result.error is None
+    assert ids(result) == [*range(20), *range(72, 200)]
 
 
 class RealClock(FastClock):

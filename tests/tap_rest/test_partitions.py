@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.tap_rest.harness import NOW, json_api, run, stream_of, written
 from tests.tap_rest.hostile import response
+from tests.tap_rest.rows import by_time, windowed
 
 from tap_rest.engine import memory
 from tap_rest.engine.checkpoint import Unit
@@ -504,3 +505,52 @@ def test_a_parent_that_only_says_what_has_changed_keeps_all_its_children(tmp_pat
     assert second.records("repos") == []
     assert ids(second) == [f"{name}-6" for name in NAMES]
     assert second.states[-1]["bookmarks"]["issues"] == first.states[-1]["bookmarks"]["issues"]
+
+
+def test_a_page_in_flight_of_a_batch_is_left_when_it_has_other_members(tmp_path: Path) -> None:
+    """The id of a batch is that of its last member."""
+    things = ["a", "b", "d"]
+    broken = [True]
+    declaration = """
+    streams:
+      things: {path: /things, records: $, primary_keys: [id]}
+      details:
+        for_each: {stream: things, as: thing, batch: 3}
+        path: /lookup
+        params: {ids: "{thing.id}"}
+        records: items
+        primary_keys: [id]
+        paginator: {type: cursor, path: next, param: cursor}
+    """
+
+    def answer(path: str, params: dict[str, str]) -> Any:
+        if path == "/things":
+            return [{"id": one} for one in things]
+        wanted = params["ids"].split(",")
+        if "cursor" not in params:
+            return {"items": [{"id": one} for one in wanted[:2]], "next": "2"}
+        return REFUSED if broken[0] else {"items": [{"id": one} for one in wanted[2:]]}
+
+    with json_api(answer) as server:
+        first = run(tmp_path, server, declaration)
+        things[:], broken[0] = ["a", "c", "d"], False
+        second = run(tmp_path, server, declaration, state=first.states[-1])
+    assert ids(second, "details") == ["a", "c", "d"]
+
+
+def test_days_are_those_of_the_key_and_of_the_partitions_that_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "MOST_PARTITIONS", 1)
+
+    def by_day(names: str, key: str = "t") -> str:
+        more = f'for_each: {{items: [{names}], as: it}}\n        include: {{it: "{{it}}"}}'
+        return windowed("start: 2027-01-01", more=more).replace("key: t", f"key: {key}")
+
+    with json_api(by_time) as server:
+        first = run(tmp_path, server, by_day("a, b, c"))
+        fewer = run(tmp_path, server, by_day("a, b"), state=first.states[-1])
+        other = run(tmp_path, server, by_day("a, b", "u"), state=first.states[-1])
+    held = [len(memory.unpacked(one.states[-1]["bookmarks"]["rows"]["days"])) for one in (first, fewer)]
+    assert held == [3, 2]
+    assert ids(other, "rows") == [*range(200)] * 2

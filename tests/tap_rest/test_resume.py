@@ -107,3 +107,15 @@ def test_a_broken_run_repeats_at_most_one_page(tmp_path: Path, kind: str) -> Non
             repeated = len(both) - len(set(both))
             finished = not late
             assert repeated <= 9 or finished, (kind, place, repeated)
+
+
+@pytest.mark.parametrize("order", [(99, 50, 98, 97, 40, 39, 38, 37, 96, 95), (80, 79, 77, 76, 99, 10, 9, 8, 98, 97)])
+def test_what_was_not_sorted_is_read_to_its_end_by_the_run_that_goes_on(tmp_path: Path, order: tuple[int, ...]) -> None:
+    """Within a page, and where two pages meet: records below the bookmark then are no end."""
+    found, state = [rows.ROWS[number] for number in order], rows.bookmarked(rows.ROWS[60]["t"])
+    with json_api(lambda _, params: rows.paged(found, params, 4)) as server:
+        whole = run(tmp_path, server, rows.DESCENDING, state=state)
+        assert [row["id"] for row in whole.records()] == list(order)
+        for broken in whole.states[:-1]:
+            again = run(tmp_path, server, rows.DESCENDING, state=broken)
+            assert [row["id"] for row in again.records()][-2:] == list(order[-2:])

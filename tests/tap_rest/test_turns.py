@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +276,90 @@ def test_a_page_in_flight_is_left_when_another_start_is_asked_for(tmp_path: Path
         )
     assert ids(same) == list(range(96 + 50, 200))
     assert ids(other) == list(range(200))
+
+
+def test_a_floating_start_keeps_no_page_of_a_later_one(tmp_path: Path) -> None:
+    def by_cursor(path: str, params: dict[str, str]) -> Any:
+        return paged(by_time(path, params)["items"], params, 50)
+
+    declaration = windowed("retention: 30d", "cursor, path: next, param: cursor")
+    with json_api(by_cursor) as server:
+        first = run(tmp_path, server, declaration, start_date="2027-01-05")
+        other = run(tmp_path, server, declaration, state=first.states[0], clock=FastClock(NOW + 60))
+    assert ids(other) == list(range(200))
+
+
+@pytest.mark.case("C14")
+@pytest.mark.parametrize("more", ["", 'for_each: {items: [a], as: it}\n        include: {it: "{it}"}'])
+def test_a_run_that_goes_on_in_half_a_window_reads_the_other_half(tmp_path: Path, more: str) -> None:
+    def capped(path: str, params: dict[str, str]) -> Any:
+        return paged(by_time(path, params)["items"][:30], params)
+
+    declaration = windowed("start: 2027-01-01", "cursor, path: next, param: cursor, result_cap: 30", more)
+    with json_api(capped) as server:
+        whole = run(tmp_path, server, declaration)
+        lines = whole.output.splitlines()
+        halves: dict[str, int] = {}
+        for place, line in enumerate(lines):
+            if until := re.search(rb'"until":"(2027-01-0[^"]*)"', line):
+                halves.setdefault(until[1].decode(), place)
+        assert len(halves) > 3
+        for place in halves.values():
+            again = run(tmp_path, server, declaration, state=json.loads(lines[place])["value"])
+            before = {json.loads(line)["record"]["id"] for line in lines[:place] if b'"RECORD"' in line}
+            assert before | set(ids(again)) == set(range(200)), place
+
+
+@pytest.mark.case("C14")
+def test_rows_that_are_left_out_count_among_those_that_the_api_gives_at_most(tmp_path: Path) -> None:
+    declaration = windowed("client_side: true", "single_page, result_cap: 30").replace(
+        "param: since, until_param: until, ", ""
+    )
+    state = {"bookmarks": {"rows": {"replication_key_value": HOURS[20]["t"]}}}
+    with json_api(lambda *_: {"items": HOURS[:30]}) as server:
+        result = run(tmp_path, server, declaration, state=state)
+    assert isinstance(result.error, RunIncomplete)
+
+
+def test_the_last_day_before_the_clocks_change_is_asked_for(tmp_path: Path) -> None:
+    """The 28th of March 2027 has 23 hours in Berlin."""
+    clock = FastClock(datetime(2027, 3, 29, 12, tzinfo=UTC).timestamp())
+    declaration = windowed("window: 3d, start: 2027-03-20, format: date, granularity: 1d, timezone: Europe/Berlin")
+    with json_api(lambda *_: {"items": []}) as server:
+        result = run(tmp_path, server, declaration, clock=clock)
+        assert asked(server)[-1][1] == "03-28"
+    assert result.claim("rows")["to"] == "2027-03-28T22:00:00Z"
+
+
+def test_windows_that_end_between_two_steps_leave_none_out(tmp_path: Path) -> None:
+    def ends_inclusive(_: str, params: dict[str, str]) -> Any:
+        return {"items": [row for row in HOURS if params["since"] <= str(row["t"]) <= params["until"]]}
+
+    with json_api(ends_inclusive) as server:
+        result = run(tmp_path, server, windowed("window: 330min, start: 2027-01-01, granularity: 1h"))
+    assert set(ids(result)) == set(range(200))
+
+
+def test_an_api_that_leaves_out_the_value_asked_for_is_asked_for_one_before(tmp_path: Path) -> None:
+    def exclusive(_: str, params: dict[str, str]) -> Any:
+        return {"items": [row for row in HOURS if params["since"] < str(row["t"]) < params["until"]]}
+
+    with json_api(exclusive) as server:
+        result = run(tmp_path, server, windowed("window: 3d, start: 2027-01-01, inclusive: false"))
+    assert ids(result) == list(range(200))
+
+
+def test_time_that_is_only_read_again_is_not_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state = {"bookmarks": {"rows": {"replication_key_value": "2026-12-18T00:00:00Z"}}}
+    with json_api(by_time) as server:
+        result = run(tmp_path, server, windowed("retention: 30d, lookback: 5d"), state=state)
+    assert "beyond what" not in caplog.text
+    assert "lost" not in result.claim("rows")
+
+
+def test_an_id_is_not_taken_for_a_time_beyond_the_end(tmp_path: Path) -> None:
+    declaration = windowed("format: text").replace("key: t", "key: id")
+    state = {"bookmarks": {"rows": {"replication_key_value": 4000000000}}}
+    with json_api(lambda *_: {"items": [{"id": 4000000001}]}) as server:
+        result = run(tmp_path, server, declaration, end_date="2027-01-20", state=state)
+    assert ids(result) == [4000000001]

@@ -69,6 +69,9 @@ class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True):
         seen: The highest replication key value so far.
         before: Signature of the page written last, so that its repetition is noticed.
         tail: Prints of its last rows, where the next page brings them again.
+        last: The replication key value of its last record.
+        ordered: Whether all so far was as sorted as was declared.
+        members: Print of what a batch is made of.
         errand: How far the unit's job is; its next request follows from that alone, but for pages of the result.
     """
 
@@ -83,6 +86,9 @@ class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     seen: str | int | None = None
     before: str = ""
     tail: Sequence[str] = ()
+    last: str | int | None = None
+    ordered: bool = True
+    members: str = ""
     errand: Errand | None = None
 
     @property

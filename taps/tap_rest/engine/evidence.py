@@ -128,6 +128,8 @@ class Walk:
         seen: The highest replication key value of that part.
         before: Signature of its last page.
         tail: Prints of that page's last rows, where the next page brings them again.
+        last: The replication key value of its last record.
+        ordered: Whether it has all been as sorted as was declared.
 
     Attributes:
         validators: ETag and Last-Modified of its first answer, and the print of that request.
@@ -140,11 +142,16 @@ class Walk:
         seen: Any = None,
         before: str = "",
         tail: Sequence[str] = (),
+        last: Any = None,
+        *,
+        ordered: bool = True,
     ) -> None:
         self.evidence = evidence or Evidence()
         self.seen = seen
         self.before = before
         self.tail = tail
+        self.last = last
+        self.ordered = ordered
         self.warned: list[str] = []
         self.validators: tuple[str, str, str] | None = None
         self._stream = stream
@@ -157,9 +164,7 @@ class Walk:
         self._reader = KeyReader(fields) if fields else None
         self._hashes: array[int] | None = array("q") if self._keys and evidence is None else None
         self._lag = duration(replication.lag) if replication is not None else timedelta()
-        self._last: Any = None
         self._lowest: Any = None
-        self._ordered = True
         self._signed: tuple[Sequence[bytes], str] = ((), "")
 
     def repeats(self, records: Sequence[bytes]) -> bool:
@@ -255,13 +260,13 @@ class Walk:
         if known is None or self._rank(placed[ranks.index(highest)]) > known:
             self.seen = placed[ranks.index(highest)]
         self._lowest = self._rank(placed[ranks.index(lowest)])
-        first, last = self._rank(placed[0]), self._rank(placed[-1])
+        first = self._rank(placed[0])
         descending = self._order_declared == "descending"
         in_order = ranks == sorted(ranks, reverse=descending)
-        joined = self._last is None or (self._last >= first if descending else self._last <= first)
-        self._last = last
-        if self._order_declared != "none" and self._ordered and not (in_order and joined):
-            self._ordered = False
+        before, self.last = self._rank(self.last), placed[-1]
+        joined = before is None or (before >= first if descending else before <= first)
+        if self._order_declared != "none" and self.ordered and not (in_order and joined):
+            self.ordered = False
             self.warn(f"is declared {self._order_declared} by {self._key} but is not sorted so: it is read to its end")
 
     def _ranked(self, values: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -289,7 +294,7 @@ class Walk:
         rank = self._rank(start)
         return (
             self._order_declared == "descending"
-            and self._ordered
+            and self.ordered
             and rank is not None
             and self._lowest is not None
             and bool(self._lowest < rank)
@@ -317,8 +322,10 @@ class Walk:
     def missing(self) -> int:
         """How many rows short of the declared total; by unique keys, by records where those are unknown."""
         evidence = self.evidence
+        if evidence.reason == "bookmark_reached":
+            return 0
         came = evidence.records if evidence.unique_keys is None else evidence.unique_keys
-        return max(0, (evidence.declared_total or 0) - came)
+        return max(0, (evidence.declared_total or 0) - came - evidence.older)
 
     def warn(self, text: str) -> None:
         """Notes what a person should look at, once."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,6 +53,9 @@ class Pass(msgspec.Struct, omit_defaults=True):
         skipped: How many a rule of the declaration left out.
         failed: The ids of those that failed, at most MOST_NAMED; `failures` counts them all.
         failures: How many failed.
+        until: The earliest end among those that are complete.
+        unkept: Whether more failed than are kept to be read again.
+        declaration: Fingerprint of the stream's declaration.
     """
 
     began: float
@@ -63,6 +66,9 @@ class Pass(msgspec.Struct, omit_defaults=True):
     skipped: int = 0
     failed: list[str] = []
     failures: int = 0
+    until: str | None = None
+    unkept: bool = False
+    declaration: str = ""
 
 
 class Memory:
@@ -100,6 +106,11 @@ class Memory:
                 if timed and (time := moment(self.places[one].value)) is not None:
                     self.days[_print_of(one)] = int(time.timestamp() // 86400)
                 self.places[one].value = None
+
+    def keep_days(self, present: Iterable[str]) -> None:
+        """Forgets the days of all other partitions."""
+        if self.days is not None:
+            self.days = {key: self.days[key] for key in map(_print_of, present) if key in self.days}
 
     def encoded(self) -> dict[str, Any]:
         replication = self.stream.declared.replication

@@ -55,7 +55,8 @@ class Reader:
         self._paginator = unit.stream.declared.paginator
         self._include = unit.stream.include(unit.partition)
         self._stale = self._short = 0
-        self._too_many = self._moved = False
+        self._too_many = self._moved = self._repeated = False
+        self._longest = 0
         self._asked: set[int] = set()
         self._pages: set[int] = set()
         self._empty = self._known = 0
@@ -67,13 +68,32 @@ class Reader:
             self.walk = Walk(unit.stream)
             self.request = self._paginator.first(unit.request)
             if token is not None:
+                self.walk.evidence.changes_only = True
                 self.request = self._paginator.resumed(self.request, token)
         else:
-            self.walk = Walk(unit.stream, checkpoint.evidence, checkpoint.seen, checkpoint.before, checkpoint.tail)
+            self.walk = Walk(
+                unit.stream,
+                checkpoint.evidence,
+                checkpoint.seen,
+                checkpoint.before,
+                checkpoint.tail,
+                checkpoint.last,
+                ordered=checkpoint.ordered,
+            )
             self.request = checkpoint.step.after(unit.asked(checkpoint.errand))
         self.resumed_at = None if checkpoint is None else checkpoint.evidence.pages
-        same = validators is not None and validators[2] == self.request.fingerprint()
+        # What an earlier start left out here, where no request shows it, is missing although nothing has changed.
+        same = (
+            validators is not None
+            and validators[2] == self._print
+            and (unit.start is None or unit.bookmark is not None)
+        )
         self._validators = validators if same and checkpoint is None else None
+
+    @property
+    def _print(self) -> str:
+        """Of the request, and of how its answer is read."""
+        return f"{self.request.fingerprint()}{self.unit.stream.fingerprint}"
 
     def ask(self) -> Ask:
         """The next request, to be sent now."""
@@ -90,7 +110,8 @@ class Reader:
         walk, following = self.walk, answer.following
         self._asked.add(int(self.request.fingerprint(), 16))
         loops = isinstance(following, Request) and int(following.fingerprint(), 16) in self._asked
-        if not loops and not (walk.repeats(answer.page.records) and following != End("no_progress")):
+        self._repeated = walk.repeats(answer.page.records)
+        if not loops and not (self._repeated and following != End("no_progress")):
             self._stale = 0
             if isinstance(following, Request):
                 self._check_progress(walk.mark)
@@ -133,7 +154,7 @@ class Reader:
         if walk.evidence.pages == 0 and self.unit.stream.declared.conditional:
             headers = answer.page.headers
             marks = headers.get("etag", ""), headers.get("last-modified", "")
-            walk.validators = (*marks, self.request.fingerprint()) if any(marks) else None
+            walk.validators = (*marks, self._print) if any(marks) else None
         for name in ("sunset", "deprecation"):
             if said := answer.page.headers.get(name):
                 walk.warn(f"the API announces its end: {name}: {said}")
@@ -159,7 +180,7 @@ class Reader:
         if answer.left_out is not None:
             evidence.given_up = [*evidence.given_up, answer.left_out][:MOST_NAMED]
         self._check_size(answer)
-        following = self._decided(answer.following)
+        following = self._decided(answer.following, len(answer.page.records))
         if isinstance(following, End):
             self._finish(following)
             return following
@@ -169,15 +190,18 @@ class Reader:
             self._asked.clear()
         return following
 
-    def _decided(self, following: Request | End) -> Request | End:
+    def _decided(self, following: Request | End, came: int) -> Request | End:
         """What follows in the light of all pages so far."""
         walk, paginator = self.walk, self._paginator
+        longest, self._longest = self._longest, max(self._longest, came)
+        if following == End("no_progress") and 0 < longest <= came and not self._repeated:
+            return End("ties_fill_a_page", complete=False)  # a server's own, smaller than was asked for
         if self._moved:
             return End("rows_moved", complete=False)
         if walk.passed(self.unit.start):
             return End("bookmark_reached")
         if paginator.result_cap is not None:
-            full = isinstance(following, End) and walk.evidence.records >= paginator.result_cap
+            full = isinstance(following, End) and walk.evidence.records + walk.evidence.older >= paginator.result_cap
             if self._too_many or full:
                 return End("result_cap", complete=False)
         if isinstance(following, Request) and walk.evidence.pages == paginator.max_pages:

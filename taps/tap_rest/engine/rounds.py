@@ -17,6 +17,7 @@ import msgspec
 from tap_rest.engine.attempts import about
 from tap_rest.engine.evidence import MOST_NAMED
 from tap_rest.engine.job_reader import JobFailed, reader_of
+from tap_rest.engine.memory import utc
 from tap_rest.engine.parents import Parents
 from tap_rest.engine.reader import Reader
 from tap_rest.engine.sending import Answer, Ask, Sending
@@ -84,6 +85,7 @@ class _Task:
         again: What to ask once more.
         readings: How often the present unit has been read anew.
         children: Collect the partitions of its children, by their names.
+        seen: The bookmark of its records so far.
     """
 
     def __init__(self, turn: Turn) -> None:
@@ -93,6 +95,13 @@ class _Task:
         self.again: Ask | None = None
         self.readings = 0
         self.children: dict[str, Children] = {}
+        self.seen: str | int | None = None
+
+    @property
+    def until(self) -> str:
+        """Up to where its last unit reads."""
+        unit = self.turn.unit() if self.reader is None else self.reader.unit
+        return unit.until or utc(unit.began)
 
     def drop(self) -> None:
         """Forgets what was guessed."""
@@ -141,7 +150,7 @@ class Rounds:
                     self._fail(task, error)
                     errors.append(error)
                 if status:
-                    self._state.turn(stream, task.turn.partition, task.turn.start, status)
+                    self._state.turn(stream, task.turn.partition, task.turn.start, task.until, status)
                     tasks.remove(task)
                     ended.add(task.turn.partition.id)
                     while started and started[0] in ended:
@@ -163,6 +172,7 @@ class Rounds:
 
     def _begin(self, task: _Task, *, resume: bool = False) -> None:
         """Starts the next unit of a turn, where an earlier run was if it can."""
+        task.drop()
         unit, paginator = task.turn.unit(), task.turn.stream.declared.paginator
         checkpoint = self._state.resume(unit) if resume else None
         if checkpoint is not None:
@@ -249,17 +259,18 @@ class Rounds:
             log.warning("%s: left out: %s", unit.name, walk.evidence.given_up[-1].reason)
             return "skipped"
         missing = walk.missing()
-        walk.evidence.changes_only = reader.uses_token or end.reason == "not_modified"
+        walk.evidence.changes_only |= end.reason == "not_modified"
         if end.complete and not missing:
             bookmark = walk.bookmark(unit.began) if turn.window is None else unit.until
             self._state.complete(unit, walk, bookmark, token=end.token)
             self._teller.note(reader, done=True)
+            task.seen = walk.bookmark(unit.began) or task.seen
             if turn.completed(unit):
                 self._teller.write(turn.stream, ())
                 self._begin(task)
                 return ""
             if not walk.evidence.changes_only:
-                self._parents.feed(task.children, turn, walk.bookmark(unit.began))
+                self._parents.feed(task.children, turn, task.seen)
             return "complete"
         if end.reason == "result_cap" and turn.halved(unit):
             log.info("%s: more rows than the API gives at once: the window is cut in two", unit.name)

@@ -301,7 +301,7 @@ class State:
     def _read(self, memory: Memory, entry: dict[str, Any]) -> None:
         replication = memory.stream.declared.replication
         same = replication is None or entry.get("replication_key", replication.key) == replication.key
-        if not same and (entry.get("replication_key_value") or entry.get("partitions")):
+        if not same and any(entry.get(name) for name in ("replication_key_value", "partitions", "days")):
             key = replication.key if replication else ""
             self._warn(memory.stream, f"the bookmark is not one of {key}: everything is read again")
             return

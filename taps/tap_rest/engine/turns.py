@@ -12,7 +12,7 @@ from tap_rest.engine.signals import Waiter
 from tap_rest.errors import ConfigError
 from tap_rest.language.declaration import BoundStream
 from tap_rest.language.partitions import WHOLE, Partition
-from tap_rest.language.replication import Replication, duration, iso, moment, time_of, zone
+from tap_rest.language.replication import Replication, duration, floored, iso, moment, time_of
 
 SMALLEST = timedelta(seconds=1)
 
@@ -52,6 +52,7 @@ class Turn:
         self.start: str | None = None
         self._end: str | None = None
         self._start_floats = self._end_floats = False
+        self._timed = stream.declared.replication is not None and stream.declared.replication.format != "text"
         self._size: timedelta | None = None
         if (replication := stream.declared.replication) is not None:
             self._place(replication, bookmark, start_date, end_date)
@@ -75,7 +76,8 @@ class Turn:
         if replication.retention is not None:
             floor = now - duration(replication.retention)
             if self.start is None or (moment(self.start) or floor) < floor:
-                self.lost = None if bookmark is None else (str(bookmark), iso(floor))
+                gone = bookmark is not None and (moment(bookmark) or floor) < floor
+                self.lost = (str(bookmark), iso(floor)) if gone else None
                 self.start, self._start_floats = iso(floor), True
         self._size = None if replication.window is None else duration(replication.window)
         clock = bool(self._size or duration(replication.lag) or self.stream.declared.paginator.result_cap)
@@ -87,9 +89,9 @@ class Turn:
             self._end = end_date if end == asked and end_date else iso(end)
         step = duration(replication.granularity)
         if step and self._end is not None:
-            self._end = iso(_floor(time_of(self._end), step, replication.timezone))
+            self._end = iso(floored(time_of(self._end), step, replication.timezone))
         if step and self.start is not None:
-            self.start = iso(_floor(time_of(self.start), step, replication.timezone))
+            self.start = iso(floored(time_of(self.start), step, replication.timezone))
         if self._size is not None and (self.start is None or self._end is None):
             raise ConfigError(
                 "windows need a beginning and an API that can be asked for an end",
@@ -105,7 +107,7 @@ class Turn:
     @property
     def is_over(self) -> bool:
         """Whether there is nothing to read."""
-        first, last = moment(self._at), moment(self._end)
+        first, last = moment(self._at) if self._timed else None, moment(self._end)
         return first is not None and last is not None and first >= last
 
     def unit(self) -> Unit:
@@ -126,11 +128,12 @@ class Turn:
 
     def completed(self, unit: Unit) -> bool:
         """Whether anything is left after a unit that was read to its end."""
-        if self._size is None:
+        cut = self._timed and unit.until is not None and self.stream.declared.paginator.result_cap is not None
+        if self._size is None and not cut:  # what an earlier run had cut in two goes on after the first half
             return False
         self._at = unit.until
-        if self.is_over:
-            return False
+        if self.is_over or self._size is None:
+            return not self.is_over
         most = self.window or time_of(self._end or "") - time_of(self._at or "")
         self._size = min(self._size * 2, max(most, SMALLEST))
         return True
@@ -171,12 +174,3 @@ class Turns:
             partition=partition,
             whole=whole,
         )
-
-
-def _floor(time: datetime, step: timedelta, timezone: str) -> datetime:
-    """The last whole step at or before a time, days counted in a zone."""
-    local = time.astimezone(zone(timezone))
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    if step >= timedelta(days=1):
-        return midnight.astimezone(UTC)
-    return (midnight + (local - midnight) // step * step).astimezone(UTC)

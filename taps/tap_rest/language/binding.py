@@ -15,7 +15,7 @@ from tap_rest.auth.auth import Auth, PoolAuth
 from tap_rest.errors import ConfigError
 from tap_rest.language.jobs import Errand
 from tap_rest.language.partitions import WHOLE, Partition
-from tap_rest.language.replication import duration, formatted, iso, slots, substitute, time_of
+from tap_rest.language.replication import duration, formatted, slots, substitute
 from tap_rest.language.vocabulary import Check, Param, Stream, Timeouts
 from tap_rest.limits.limits import Limit
 from tap_rest.request import Request, origin
@@ -109,8 +109,11 @@ class BoundStream(msgspec.Struct, frozen=True, kw_only=True):
         """
         stream = self.declared
         replication = stream.replication
-        if replication is not None and until is not None and (step := duration(replication.granularity)):
-            until = iso(time_of(until) - step)
+        timed = replication is not None and replication.format != "text"
+        if replication is not None and until is not None and duration(replication.granularity):
+            until = replication.before(until)
+        if replication is not None and timed and start is not None and not replication.inclusive:
+            start = replication.before(start)
         given = {name: value for name, value in (("bookmark", start), ("until", until)) if value is not None}
         values = {**self.values, **partition.texts, **given}
         where = f"streams.{self.name}"
@@ -190,6 +193,8 @@ def _bound_stream(name: str, stream: Stream, base_url: str, values: Mapping[str,
     declared: Stream = converted({**whole, **asked, **both}, Stream, where)
     facts = {part: value for part, value in whole.items() if part not in _NOT_ASKED}
     known = [(slot, values[slot]) for slot in sorted(used) if slot in values]
+    if stream.for_each is not None and (slot := f"settings.{stream.for_each.setting}") in values:
+        known.append((slot, values[slot]))
     print_of = json.dumps([name, facts, asked, known], sort_keys=True)
     return BoundStream(
         name=name,

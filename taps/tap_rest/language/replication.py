@@ -89,6 +89,11 @@ class Replication(Component, frozen=True, kw_only=True):
         except (KeyError, ValueError, OSError):  # zoneinfo's errors are all three
             raise ValueError(f"{self.timezone} is not a time zone") from None
 
+    def before(self, time: str) -> str:
+        """The last step of the API's times before a time."""
+        step, just = duration(self.granularity), time_of(time) - timedelta(microseconds=1)
+        return iso(floored(just, step or timedelta(seconds=1), self.timezone))
+
     def rank(self, value: Any) -> Any:
         """What a key value is compared by; None where it has no place in the order (null, or not a time).
 
@@ -166,6 +171,15 @@ def time_of(value: str) -> datetime:
     if found is None:
         raise ConfigError(f"{value!r} is not a time", hint="for keys that are not times declare `format: text`")
     return found
+
+
+def floored(time: datetime, step: timedelta, timezone: str) -> datetime:
+    """The last whole step at or before a time, days counted in a zone."""
+    local = time.astimezone(zone(timezone))
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    if step >= timedelta(days=1):
+        return midnight.astimezone(UTC)
+    return (midnight + (local - midnight) // step * step).astimezone(UTC)
 
 
 def iso(time: datetime) -> str:

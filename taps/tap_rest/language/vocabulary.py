@@ -189,10 +189,21 @@ class Stream(Defaults, frozen=True, kw_only=True):
             raise ValueError("a report is new each time: `job` goes with neither `conditional` nor sync tokens")
         if self.body_as == "form" and any(isinstance(value, dict | list) for value in (self.body or {}).values()):
             raise ValueError("a form has no lists and no objects")
+        self._check_token_place()
         if self.for_each is not None and not self.primary_keys and not self.include:
             raise ValueError("without primary_keys `include` must name the partition, or equal records look like one")
         if self.for_each is not None and self.replication is not None and (self.by_change or self.for_each.batch):
             raise ValueError("a partition that is read whole, or in batches, has no `replication` of its own")
+
+    def _check_token_place(self) -> None:
+        """Whether the body has room for the cursor. Raises ValueError."""
+        inner: Any = self.body or {}
+        path = getattr(self.paginator, "into_body", None) or ""
+        for key in path.split(".")[:-1] if self.body_as == "json" else ():
+            inner = inner.get(key, {})
+            if not isinstance(inner, dict):
+                problem = f"`into_body: {path}` has no place in the body, where {key} is no object"
+                raise ValueError(problem)  # noqa: TRY004 - of the declaration, which msgspec tells as a mistake
 
     @property
     def by_change(self) -> bool:
