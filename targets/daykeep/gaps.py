@@ -12,11 +12,10 @@ import msgspec
 from daykeep import options
 from daykeep.root import find_root, unknown
 from daykeep.terminal import printable
-from target_archive import commit as records
-from target_archive import layout
 from target_archive.archive import Archive
 from target_archive.commit import Commit
 from target_archive.coverage import Coverage, Evidence, Stretch, evidence
+from target_archive.reading import read_commit
 from target_archive.storage import Storage
 
 _SHOWN = 3
@@ -58,8 +57,7 @@ def gaps(source: str | None, stream: str | None, root: str | None, *, as_json: b
 def _gaps(archive: Archive, storage: Storage, stream: str | None) -> list[tuple[str, Stretch, Evidence | None]]:
     @cache
     def commit(seq: int) -> Commit:
-        path = layout.commit(archive.log.source, seq)
-        return records.decode(storage.read(path) or b"", path)[0]
+        return read_commit(storage, archive.log.source, seq)
 
     known = Coverage(archive.log)
     found = [gap for name in archive.streams() if stream in {None, name} for gap in known.gaps(name)]

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import msgspec
 
-from target_archive import commit as records
 from target_archive import integrity, layout
 from target_archive.commit import StreamFacts
 from target_archive.coverage import Coverage, Status, Stretch
@@ -20,7 +19,7 @@ from target_archive.errors import BadSettings, CorruptArchive, FormatError, NotH
 from target_archive.integrity import Finding
 from target_archive.log import Held, Log
 from target_archive.quality import Policy, Revision, chosen, revisions
-from target_archive.reading import DayReader, open_log
+from target_archive.reading import DayReader, open_log, read_commit
 from target_archive.storage import storage_of
 from target_archive.views import Diff, Version, diff, first, head, versions
 
@@ -192,8 +191,7 @@ class Archive:
 
     def _run_of(self, seq: int) -> str:
         if seq not in self._runs:
-            path = layout.commit(self.log.source, seq)
-            self._runs[seq] = records.decode(self._storage.read(path) or b"", path)[0].run
+            self._runs[seq] = read_commit(self._storage, self.log.source, seq).run
         return self._runs[seq]
 
     def _read_day(self, stream: str, day: str) -> tuple[Held, list[bytes]]:

@@ -38,6 +38,12 @@ def read_commits(
         yield commit, checksum
 
 
+def read_commit(storage: Storage, source: str, seq: int) -> Commit:
+    """One commit. Raises CorruptArchive where it is missing or damaged."""
+    path = layout.commit(source, seq)
+    return records.decode(storage.read(path) or b"", path)[0]
+
+
 def _checkpoint(storage: Storage, source: str, names: list[str]) -> Log | None:
     """The newest checkpoint that is whole and stands in the chain of commits; any other one is as good as none."""
     for name in sorted((name for name in names if layout.checkpoint_number(name)), reverse=True):
