@@ -82,18 +82,18 @@ class Reader:
             )
             self.request = checkpoint.step.after(unit.asked(checkpoint.errand))
         self.resumed_at = None if checkpoint is None else checkpoint.evidence.pages
-        # What an earlier start left out here, where no request shows it, is missing although nothing has changed.
-        same = (
-            validators is not None
-            and validators[2] == self._print
-            and (unit.start is None or unit.bookmark is not None)
-        )
-        self._validators = validators if same and checkpoint is None else None
+        self._print = f"{self.request.fingerprint()}{unit.stream.fingerprint}:"
+        same = validators is not None and checkpoint is None and self._is_answered_by(validators[2])
+        self._validators = validators if same else None
 
-    @property
-    def _print(self) -> str:
-        """Of the request, and of how its answer is read."""
-        return f"{self.request.fingerprint()}{self.unit.stream.fingerprint}"
+    def _is_answered_by(self, mark: str) -> bool:
+        """Whether an unchanged answer holds nothing that was not written: it was read alike, from no later a start.
+
+        `mark` is that of the answer: the request, how it was read, and from which start, which no request may show.
+        """
+        start = self.unit.start
+        same, since = mark.startswith(self._print), mark[len(self._print) :]
+        return same and (not since or self.unit.bookmark is not None or (start is not None and since <= start))
 
     def ask(self) -> Ask:
         """The next request, to be sent now."""
@@ -154,7 +154,7 @@ class Reader:
         if walk.evidence.pages == 0 and self.unit.stream.declared.conditional:
             headers = answer.page.headers
             marks = headers.get("etag", ""), headers.get("last-modified", "")
-            walk.validators = (*marks, self._print) if any(marks) else None
+            walk.validators = (*marks, f"{self._print}{self.unit.start or ''}") if any(marks) else None
         for name in ("sunset", "deprecation"):
             if said := answer.page.headers.get(name):
                 walk.warn(f"the API announces its end: {name}: {said}")
