@@ -23,9 +23,14 @@ Positive = Annotated[int, Meta(gt=0)]
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Each field is a setting; see its description."""
 
-    root: Annotated[str, Meta(description="Folder of the archive; each source gets a folder in it", min_length=1)] = (
-        "archive"
-    )
+    root: Annotated[
+        str,
+        Meta(
+            description="Folder of the archive, or s3://, gs:// or az:// with credentials in the environment; each source"
+            " gets a folder in it",
+            min_length=1,
+        ),
+    ] = "archive"
     source: Annotated[
         str, Meta(description="Name of the source in the archive; by default the extractor's name under Meltano")
     ] = ""
