@@ -26,8 +26,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     root: Annotated[
         str,
         Meta(
-            description="Folder of the archive, or s3://, gs:// or az:// with credentials in the environment; each source"
-            " gets a folder in it",
+            description="Folder of the archive, or s3://, gs:// or az:// with credentials in the environment; each"
+            " source gets a folder in it",
             min_length=1,
         ),
     ] = "archive"
