@@ -53,6 +53,7 @@ def test_a_replay_gives_the_same_bytes_without_a_network(
 
 
 @pytest.mark.case("R004-9")
+@pytest.mark.case("02-3.6")
 def test_bodies_are_kept_verbatim_and_metadata_beside_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     body = b'{ "items" : [ {"id": 1.10} ],\r\n "next":null}\n'
     with Hostile(lambda _: [response(body, headers=["X-Total: 1"])]) as server:

@@ -264,7 +264,7 @@ def test_all_streams_empty_at_once_are_suspect() -> None:
     assert dense(few, (1, 2, 3), other=few).statuses("s")["2024-05-09"] == "empty", "confirmed"
 
 
-@pytest.mark.case("02:3.4")
+@pytest.mark.case("02-3.4")
 def test_the_four_days_of_the_acceptance_line() -> None:
     """Answers of 500, a body that is not understood, an empty day of a dense stream, and one of a sparse stream."""
     rows = dict.fromkeys(HISTORY, 100) | dict.fromkeys([LAST - timedelta(days=2), LAST - timedelta(days=1)], 0)

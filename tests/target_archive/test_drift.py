@@ -114,6 +114,7 @@ def test_null_where_there_never_was_one_is_noticed_unless_it_is_declared(tmp_pat
     assert found == [("null", "n", "warn"), ("null", "b", "info")]
 
 
+@pytest.mark.case("02-3.8")
 @pytest.mark.parametrize(
     ("usual", "new", "expected"),
     [
