@@ -189,7 +189,7 @@ def test_gaps_are_told_in_words_and_as_json(root: Path) -> None:
     assert daykeep("gaps", "--root", root, "--stream", "visit").returncode == 2
 
 
-@pytest.mark.case("02:3.4")
+@pytest.mark.case("02-3.4")
 def test_a_gap_names_its_cause_and_the_evidence_that_can_be_looked_up(tmp_path: Path) -> None:
     said = dated_stream("visits", ["2024-03-01"], [("2024-03-01", "2024-03-02")])
     requests = [
