@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -22,15 +22,8 @@ from target_archive.shape import Shape
 Kind = Literal["BIGINT", "DOUBLE", "BOOLEAN", "VARCHAR", "JSON"]
 RECORD = "_record"
 """The column of what the others cannot tell: the record's own text, `base64:` before it where it is not UTF-8."""
-_TAKEN = ("source", "stream", "day", RECORD)
-_KINDS: dict[tuple[str, ...], Kind] = {
-    ("integer",): "BIGINT",
-    ("number",): "DOUBLE",
-    ("boolean",): "BOOLEAN",
-    ("string",): "VARCHAR",
-}
+_KINDS: dict[str, Kind] = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "string": "VARCHAR"}
 _INTEGER = re.compile(rb"-?[1-9]\d*|0")
-_NUMBER = re.compile(rb"-?\d.*")
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -49,14 +42,14 @@ def columns_of(shape: Shape, unfit: Collection[str] = ()) -> Columns:
 
     Names are told apart whatever their case, as databases do: where one is taken, `_` is added to it.
     """
-    columns, taken = Columns(), {*_TAKEN}
+    columns, taken = Columns(), {"source", "stream", "day", RECORD}
     for key, one in shape.fields.items():
         name = key.replace("\x00", "_") or "_"
         while name.casefold() in taken:
             name += "_"
         taken.add(name.casefold())
-        types = tuple(kind for kind in one.types if kind != "null")
-        columns[key] = Column(name, "JSON" if key in unfit else _KINDS.get(types, "JSON"))
+        kinds = [_KINDS.get(kind, "JSON") for kind in one.types if kind != "null"]
+        columns[key] = Column(name, kinds[0] if len(kinds) == 1 and key not in unfit else "JSON")
     return columns
 
 
@@ -71,47 +64,43 @@ class Rows:
 
     def __init__(self, found: Iterable[bytes], columns: Columns) -> None:
         self._columns = columns
-        self._places = {key: (b'"c%d":' % n, FITS[one.kind], key) for n, (key, one) in enumerate(columns.items())}
+        self._places = {key: (b'"c%d":' % n, _FITS.get(one.kind)) for n, (key, one) in enumerate(columns.items())}
         self.misfits: set[str] = set()
-        self.not_in_columns = self.longest = 0
+        self.not_in_columns = 0
         self.lines = [self._line(record) for record in found]
 
     def _line(self, record: bytes) -> bytes:
-        cells, whole = [], True
+        cells, members, text, whole = list[bytes](), dict[str, msgspec.Raw](), "", False
         try:
-            record.decode()
+            text = record.decode()
             members = _members(record)
-        except (ValueError, msgspec.DecodeError, RecursionError):
-            members, whole = {}, False
+            whole = members.keys() <= self._places.keys() and not _repeats_a_key(record, members)
+        except (ValueError, msgspec.DecodeError, RecursionError):  # what cannot be told is shown as it came
+            text = text or "base64:" + b64encode(record).decode()
         for key, raw in members.items():
-            value, place = bytes(raw), self._places.get(key)
-            if place is None:
-                whole = False
-            elif value != b"null":
-                name, fits, _ = place
+            if key in self._places and (value := bytes(raw)) != b"null":
+                name, fits = self._places[key]
                 if fits is None:
                     value = msgspec.json.encode(value.decode())
                 elif not fits(value):
                     self.misfits.add(key)
                 cells.append(name + value)
-        if not whole or _repeats_a_key(record, members):
+        if not whole:
             self.not_in_columns += 1
-            cells.append(b'"r":' + msgspec.json.encode(_as_text(record)))
-        line = b"{" + b",".join(cells) + b"}"
-        self.longest = max(self.longest, len(line))
-        return line
+            cells.append(b'"r":' + msgspec.json.encode(text))
+        return b"{" + b",".join(cells) + b"}"
 
     def query(self, path: Path) -> str:
         """SQL for the rows of the file to which the lines were written."""
-        kinds = {f"c{n}": column.kind for n, column in enumerate(self._columns.values())}
-        read = [f"{name}: '{'VARCHAR' if kind == 'JSON' else kind}'" for name, kind in kinds.items()]
-        told = [f"c{n}::{column.kind} AS {sql_name(column.name)}" for n, column in enumerate(self._columns.values())]
-        shown = ", ".join([*told, f"r AS {sql_name(RECORD)}"])
-        types = ", ".join([*read, "r: 'VARCHAR'"])
+        read, told = [], []
+        for n, column in enumerate(self._columns.values()):
+            read.append(f"c{n}: '{'VARCHAR' if column.kind == 'JSON' else column.kind}'")
+            told.append(f"c{n}::{column.kind} AS {sql_name(column.name)}")
+        shown, types = ", ".join([*told, f"r AS {sql_name(RECORD)}"]), ", ".join([*read, "r: 'VARCHAR'"])
         return (
             f"SELECT {shown} FROM read_json({sql_text(glob.escape(str(path)))}, columns = {{{types}}}, "  # noqa: S608 - all quoted
             "format = 'newline_delimited', records = true, auto_detect = false, "
-            f"maximum_object_size = {max(self.longest + 1024, 1 << 24)})"
+            f"maximum_object_size = {max(max(map(len, self.lines)) + 1024, 1 << 24)})"
         )
 
 
@@ -125,16 +114,7 @@ def _repeats_a_key(record: bytes, members: Mapping[str, msgspec.Raw]) -> bool:
     compact = msgspec.json.format(record, indent=-1)
     if len(compact) == _compact_size(_members(compact)):
         return False
-    pairs: list[tuple[str, Any]] = []
-
-    def note(found: list[tuple[str, Any]]) -> None:
-        pairs[:] = found  # the record itself comes last
-
-    try:
-        json.loads(record, object_pairs_hook=note)
-    except (ValueError, RecursionError):
-        return True  # what cannot be told is shown as it came
-    return len(pairs) != len(members)
+    return len(json.loads(record, object_pairs_hook=list)) != len(members)
 
 
 def _compact_size(members: Mapping[str, msgspec.Raw]) -> int:
@@ -142,19 +122,14 @@ def _compact_size(members: Mapping[str, msgspec.Raw]) -> int:
     return sum(map(len, members)) + sum(map(len, members.values())) + 4 * len(members) + 1
 
 
-def _as_text(record: bytes) -> str:
-    try:
-        return record.decode()
-    except UnicodeDecodeError:
-        return "base64:" + b64encode(record).decode()
-
-
 def _fits_bigint(value: bytes) -> bool:
-    return _INTEGER.fullmatch(value) is not None and (len(value) < 19 or -(1 << 63) <= int(value) < 1 << 63)
+    if _INTEGER.fullmatch(value) is None or len(value) > len(str(-1 << 63)):
+        return False
+    return len(value) < 19 or -(1 << 63) <= int(value) < 1 << 63
 
 
 def _fits_double(value: bytes) -> bool:
-    if not _NUMBER.fullmatch(value):
+    if value[0] not in b"-0123456789":
         return False
     if len(value) <= 15 and b"e" not in value and b"E" not in value:
         return True  # so many digits a double holds
@@ -162,12 +137,11 @@ def _fits_double(value: bytes) -> bool:
     return Decimal(text) == Decimal(repr(float(text)))
 
 
-FITS: dict[Kind, Callable[[bytes], bool] | None] = {
+_FITS: dict[Kind, Callable[[bytes], bool]] = {
     "BIGINT": _fits_bigint,
     "DOUBLE": _fits_double,
     "BOOLEAN": (b"true", b"false").__contains__,
     "VARCHAR": lambda value: value.startswith(b'"'),
-    "JSON": None,
 }
 """Whether a type holds a JSON value without altering it."""
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import csv
 import glob
 import os
-import shutil
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, get_args
 from urllib.parse import quote
 
 import click
@@ -23,7 +24,7 @@ import msgspec
 
 from daykeep import options
 from daykeep.columns import RECORD, Columns, Rows, columns_of, sql_name, sql_text
-from daykeep.root import Root, find_root, unknown
+from daykeep.root import find_root, unknown
 from daykeep.terminal import printable
 from target_archive import commit as records
 from target_archive import layout
@@ -36,7 +37,7 @@ _NO_DAY = "__HIVE_DEFAULT_PARTITION__"  # what Hive, Spark, Trino and DuckDB tak
 
 
 class Exported(msgspec.Struct):
-    """A day as it was exported: a print of what it was made of, its rows, and the file, [bytes, nanoseconds]."""
+    """A day as it was exported: a print of what it was made of, its rows, and of a file its bytes and time (ns)."""
 
     made_of: str
     rows: int
@@ -50,39 +51,18 @@ class Book(msgspec.Struct):
     days: dict[str, Exported] = {}
 
 
-class Outcome(msgspec.Struct):
+class Outcome(msgspec.Struct, frozen=True):
     """What an export has done with a stream; see the command's help."""
 
     source: str
     stream: str
-    days: int = 0
-    rows: int = 0
-    written: int = 0
-    removed: int = 0
-    unchanged: int = 0
-    not_in_columns: int = 0
-    as_json: list[str] = []
-
-
-class Place(Protocol):
-    """Where a stream is exported to.
-
-    Attributes:
-        book: What stands there.
-    """
-
-    book: Book
-
-    def begin(self, columns: Columns) -> None:
-        """From now on, days have these columns."""
-
-    def put(self, day: str, rows: str, made: Exported) -> None:
-        """Set a day to the rows of an SQL query."""
-
-    def drop(self, day: str) -> None: ...
-
-    def finish(self) -> dict[str, int]:
-        """Make the book durable; return the rows of each day, counted in what was exported."""
+    days: int
+    rows: int
+    written: int
+    removed: int
+    unchanged: int
+    not_in_columns: int
+    as_json: list[str]
 
 
 @click.command()
@@ -124,24 +104,18 @@ def export(
     if "://" in out:
         raise BadSettings("an export goes to a local path", where=out, hint="copy it to the store from there")
     place = find_root(root)
-    chosen = [(archive, name) for archive in place.archives(source) for name in archive.streams()]
-    if stream is not None:
-        known = {name for _, name in chosen}
-        chosen = [(archive, name) for archive, name in chosen if name == stream]
-        if not chosen:
-            raise unknown("stream", stream, known, where=str(place.path))
+    archives = place.archives(source)
+    chosen = [(archive, name) for archive in archives for name in archive.streams() if stream in {None, name}]
+    if stream is not None and not chosen:
+        raise unknown("stream", stream, {name for one in archives for name in one.streams()}, where=str(place.path))
     first, last = ("" if one is None else one.date().isoformat() for one in (start, end))
     done = []
     with _connected(Path(out), form) as database:
         for archive, name in chosen:
             seq = archive.commit_at(as_of) if as_of is not None else None
-            there: Place = (
-                Tables(database, archive.source, name)
-                if form == "duckdb"
-                else Files(database, Path(out), form, archive.source, name)
-            )
-            stretch = Stretch(archive, name, seq, _first_commit(place, archive), first, last)
-            done.append(_exported(there, stretch, Path(out)))
+            there = (Tables if form == "duckdb" else Files)(database, Path(out), form, archive.source, name)
+            identity = records.digest(place.storage.read(layout.commit(archive.log.source, 1)) or b"")
+            done.append(_exported(there, Stretch(archive, name, seq, identity, first, last), Path(out)))
             if not as_json:
                 click.echo(printable(_in_words(done[-1])))
     if as_json:
@@ -150,27 +124,27 @@ def export(
 
 def _in_words(one: Outcome) -> str:
     days = f"{one.days:,} days: {one.written:,} written, {one.unchanged:,} unchanged, {one.removed:,} removed"
-    parts = [f"{one.source}/{one.stream}: {one.rows:,} rows, as in the archive", days]
-    if one.not_in_columns:
-        parts.append(f"{one.not_in_columns:,} rows written have their record in `{RECORD}`")
-    return " · ".join(parts)
+    odd = f" · {one.not_in_columns:,} rows written have their record in `{RECORD}`" if one.not_in_columns else ""
+    return f"{one.source}/{one.stream}: {one.rows:,} rows, as in the archive · {days}{odd}"
 
 
 class Stretch(msgspec.Struct, frozen=True):
-    """What is to be exported of a stream: as of a commit or as it stands, days from one to another, "" for open."""
+    """What is to be exported of a stream: as of a commit or as it stands, days from one to another, "" for open.
+
+    `identity` tells one archive from another.
+    """
 
     archive: Archive
     stream: str
     as_of: int | None
-    first_commit: str
+    identity: str
     start: str
     end: str
 
     def days(self, known: Collection[str]) -> list[str]:
         held = self.archive.days(self.stream)
-        ranged = self.start or self.end
         found = {day for day in held if self.start <= day <= (self.end or day)} | ({*known} & {*held, layout.UNDATED})
-        if not ranged and self.archive.log.lines_of(self.stream, layout.UNDATED):
+        if not (self.start or self.end) and self.archive.log.lines_of(self.stream, layout.UNDATED):
             found.add(layout.UNDATED)
         return sorted(found)
 
@@ -179,7 +153,7 @@ class Stretch(msgspec.Struct, frozen=True):
         log = self.archive.log
         seq = self.as_of if self.as_of is not None else log.day(self.stream, day).pin or log.seq
         keys = log.streams[self.stream].key_properties
-        return records.digest(msgspec.json.encode([self.first_commit, keys, self._lines(day, seq), columns]))
+        return records.digest(msgspec.json.encode([self.identity, keys, self._lines(day, seq), columns]))
 
     def _lines(self, day: str, seq: int) -> list[Any]:
         log = self.archive.log
@@ -190,54 +164,48 @@ class Stretch(msgspec.Struct, frozen=True):
         return self._lines(earlier, max(since, log.day(self.stream, earlier).lost)) if 0 < since <= seq else []
 
 
-def _first_commit(place: Root, archive: Archive) -> str:
-    """Tells one archive from another."""
-    path = layout.commit(archive.log.source, 1)
-    return records.digest(place.storage.read(path) or b"")
-
-
-def _exported(place: Place, stretch: Stretch, out: Path) -> Outcome:
+def _exported(place: Files | Tables, stretch: Stretch, out: Path) -> Outcome:
     archive, stream, book = stretch.archive, stretch.stream, place.book
     shape = archive.log.shapes.get(stream) or Shape(("object",))
     unfit = {key for key, column in book.columns.items() if column.kind == "JSON"}
     days, former = stretch.days(book.days), dict(book.days)
     while True:
-        columns, misfits = columns_of(shape, unfit), set[str]()
-        done = Outcome(archive.source, stream)
-        done.as_json = [column.name for column in columns.values() if column.kind == "JSON"]
+        columns, misfits, not_in_columns = columns_of(shape, unfit), set[str](), 0
         place.begin(columns)
         for day in days:
-            made = Exported(stretch.made_of(day, columns), 0)
-            if (known := book.days.get(day)) and known.made_of == made.made_of:
+            made_of = stretch.made_of(day, columns)
+            if day in book.days and book.days[day].made_of == made_of:
                 continue
-            lines = Rows(archive.view(stream, day, as_of=stretch.as_of), columns)
-            with _beside(out, lines) as path:  # once a misfit is known, the days that are left are only looked at
-                misfits |= lines.misfits
-                made.rows = len(lines.lines)
-                if made.rows and not misfits:
-                    place.put(day, lines.query(path), made)
-                    done.not_in_columns += lines.not_in_columns
-            if not made.rows and day in book.days:
+            rows = Rows(archive.view(stream, day, as_of=stretch.as_of), columns)
+            misfits |= rows.misfits
+            if rows.lines and not misfits:  # once one is known, the days that are left are only looked at
+                out.parent.mkdir(parents=True, exist_ok=True)
+                with TemporaryDirectory(".tmp", f".{out.name}.", out.parent) as folder:
+                    path = Path(folder) / "rows.jsonl"
+                    path.write_bytes(b"\n".join([*rows.lines, b""]))
+                    place.put(day, rows.query(path), Exported(made_of, len(rows.lines)))
+                not_in_columns += rows.not_in_columns
+            elif not rows.lines and day in book.days:
                 place.drop(day)
         if not misfits:
             break
         unfit |= misfits
     for day in book.days.keys() - {*days}:
         place.drop(day)
-    counted = place.finish()
-    expected = {day: one.rows for day, one in book.days.items()}
-    if wrong := sorted(day for day in {*counted, *expected} if counted.get(day) != expected.get(day)):
-        day = wrong[0]
+    counted, expected = place.finish(), {day: one.rows for day, one in book.days.items()}
+    if wrong := sorted({day for day, _ in counted.items() ^ expected.items()}):
         raise ArchiveError(
-            f"{counted.get(day, 0):,} rows are there, {expected.get(day, 0):,} are in the archive",
-            where=f"{archive.source}/{stream}, {day}; in all {len(wrong):,} days differ",
+            f"{counted.get(wrong[0], 0):,} rows are there, {expected.get(wrong[0], 0):,} are in the archive",
+            where=f"{archive.source}/{stream}, {wrong[0]}; in all {len(wrong):,} days differ",
             hint="was something else put there? export to an empty place",
         )
-    done.written = sum(former.get(day) != one for day, one in book.days.items())
-    done.removed = len(former.keys() - book.days.keys())
-    done.days, done.rows = len(expected), sum(expected.values())
-    done.unchanged = done.days - done.written
-    return done
+    written, removed = (
+        sum(former.get(day) != one for day, one in book.days.items()),
+        len(former.keys() - book.days.keys()),
+    )
+    as_json = [column.name for column in columns.values() if column.kind == "JSON"]
+    counts = (len(expected), sum(expected.values()), written, removed, len(expected) - written, not_in_columns)
+    return Outcome(archive.source, stream, *counts, as_json)
 
 
 class Files:
@@ -245,7 +213,7 @@ class Files:
 
     def __init__(self, database: Any, out: Path, form: Form, source: str, stream: str) -> None:
         self._database, self._form = database, form
-        self._folder = out / f"source={_hive(source)}" / f"stream={_hive(stream)}"
+        self._folder = out / f"source={quote(source, ' @+')}" / f"stream={quote(stream, ' @+')}"
         self._book = self._folder / f"_{form}.json"
         try:
             self.book = msgspec.json.decode(self._book.read_bytes(), type=Book)
@@ -261,8 +229,8 @@ class Files:
     def put(self, day: str, rows: str, made: Exported) -> None:
         path = self._path(day)
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         how = "FORMAT parquet, COMPRESSION zstd" if self._form == "parquet" else "FORMAT csv, HEADER"
+        new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             self._database.execute(f"COPY ({rows}) TO {sql_text(new)} ({how})")
             new.replace(path)
@@ -279,18 +247,17 @@ class Files:
             path.parent.rmdir()
 
     def finish(self) -> dict[str, int]:
-        if self._folder.exists() or self.book.days:
+        if self._folder.exists():
             new = self._book.with_name(f".{self._book.name}.{os.getpid()}.tmp")
             new.write_bytes(msgspec.json.encode(self.book))
             new.replace(self._book)
-        counted: dict[str, int] = {}
-        for path, rows in self._counted():
+        counted = Counter[str]()
+        for path, rows in self._rows_there():
             day = path.parent.name.removeprefix("day=")
-            day = layout.UNDATED if day == _NO_DAY else day
-            counted[day] = counted.get(day, 0) + rows
+            counted[layout.UNDATED if day == _NO_DAY else day] += rows
         return counted
 
-    def _counted(self) -> Iterator[tuple[Path, int]]:
+    def _rows_there(self) -> Iterator[tuple[Path, int]]:
         """The rows of every file that an engine would find, also of one that is not ours."""
         found = list(self._folder.glob(f"*/*.{self._form}"))
         if self._form == "parquet" and found:
@@ -307,17 +274,14 @@ class Files:
         return self._folder / f"day={_NO_DAY if day == layout.UNDATED else day}" / f"part-0.{self._form}"
 
     def _file(self, day: str) -> tuple[int, int]:
-        try:
-            found = self._path(day).stat()
-        except FileNotFoundError:
-            return -1, 0
-        return found.st_size, found.st_mtime_ns
+        path = self._path(day)
+        return (path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else (-1, 0)
 
 
 class Tables:
     """A stream as a table, its days a column; all that an export changes in it becomes visible at once."""
 
-    def __init__(self, database: Any, source: str, stream: str) -> None:
+    def __init__(self, database: Any, _out: Path, _form: Form, source: str, stream: str) -> None:
         self._database, self._own = database, (source, stream)
         self._table = f"{sql_name(source)}.{sql_name(stream)}"
         run = database.execute
@@ -342,16 +306,13 @@ class Tables:
 
     def put(self, day: str, rows: str, made: Exported) -> None:
         if day in self.book.days:
-            self._clear(day)
+            self.drop(day)
         when = "NULL" if day == layout.UNDATED else f"DATE {sql_text(day)}"
         self._database.execute(f"INSERT INTO {self._table} SELECT {when}, * FROM ({rows})")  # noqa: S608 - all quoted
         self.book.days[day] = made
 
     def drop(self, day: str) -> None:
-        self._clear(day)
         del self.book.days[day]
-
-    def _clear(self, day: str) -> None:
         value = None if day == layout.UNDATED else day
         self._database.execute(f"DELETE FROM {self._table} WHERE day IS NOT DISTINCT FROM ?::DATE", [value])  # noqa: S608 - quoted
 
@@ -377,21 +338,3 @@ def _connected(out: Path, form: Form) -> Iterator[Any]:
             yield database
     except (duckdb.Error, OSError) as error:
         raise ArchiveError("the export failed", where=str(out), hint=" ".join(str(error).split())) from None
-
-
-@contextmanager
-def _beside(out: Path, rows: Rows) -> Iterator[Path]:
-    """The rows in a file on the disk of the export, for as long as the block runs."""
-    folder = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        path = folder / "rows.jsonl"
-        if not rows.misfits:
-            path.write_bytes(b"\n".join([*rows.lines, b""]))
-        yield path
-    finally:
-        shutil.rmtree(folder)
-
-
-def _hive(name: str) -> str:
-    return quote(name, safe=" @+")

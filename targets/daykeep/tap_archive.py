@@ -10,10 +10,12 @@ import difflib
 import json
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -30,17 +32,21 @@ from target_archive.archive import Archive
 from target_archive.commit import StreamFacts
 from target_archive.errors import ArchiveError, BadSettings
 from target_archive.reading import read_commits
-from target_archive.views import Version
 
 _DAYS_IN_MEMORY = 16
-SETTINGS = {
-    "root": "The archive: a folder, or the URL of an object store",
-    "source": "Which source of the archive, where there are several",
-    "streams": "Names of the streams to replay; all of them without it",
-    "start_date": "The first day to replay, 2024-05-01 or longer; with a first or last day, undated records stay out",
-    "end_date": "The last day to replay",
-    "as_of": "Replay what was archived until then: a day (its end, UTC), a time, or the number of a commit",
-    "versions": "`head`, the records of each day as they stand, or `all` lines in the order of their commits",
+_TEXT = ["string", "null"]
+_START = "The first day to replay, 2024-05-01 or longer; with a first or last day, undated records stay out"
+_AS_OF = "Replay what was archived until then: a day (its end, UTC), a time, or the number of a commit"
+_ALL = "`head`, the records of each day as they stand, or `all` lines in the order of their commits"
+_NAMES = {"type": ["array", "null"], "items": {"type": "string"}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "root": {"type": "string", "description": "The archive: a folder, or the URL of an object store"},
+    "source": {"type": _TEXT, "description": "Which source of the archive, where there are several"},
+    "streams": {**_NAMES, "description": "Names of the streams to replay; all of them without it"},
+    "start_date": {"type": _TEXT, "description": _START},
+    "end_date": {"type": _TEXT, "description": "The last day to replay"},
+    "as_of": {"type": ["string", "integer", "null"], "description": _AS_OF},
+    "versions": {"enum": ["head", "all", None], "default": "head", "description": _ALL},
 }
 
 Row = tuple[bytes, str]
@@ -91,17 +97,7 @@ class ArchiveTap(Tap):
         TapCapabilities.DISCOVER,
         TapCapabilities.STATE,
     ]
-    config_jsonschema: ClassVar[dict[str, Any]] = {
-        "type": "object",
-        "properties": {
-            **{name: {"type": ["string", "null"], "description": told} for name, told in SETTINGS.items()},
-            "root": {"type": "string", "description": SETTINGS["root"]},
-            "streams": {"type": ["array", "null"], "items": {"type": "string"}, "description": SETTINGS["streams"]},
-            "as_of": {"type": ["string", "integer", "null"], "description": SETTINGS["as_of"]},
-            "versions": {"enum": ["head", "all", None], "default": "head", "description": SETTINGS["versions"]},
-        },
-        "required": ["root"],
-    }
+    config_jsonschema: ClassVar[dict[str, Any]] = {"type": "object", "properties": SETTINGS, "required": ["root"]}
 
     _given: dict[str, Any] = {}
 
@@ -137,8 +133,8 @@ class ArchiveTap(Tap):
         for name in wanted or ():
             if name not in self.archive.streams():
                 raise unknown("stream", name, self.archive.streams(), where=self.archive.source)
-        names = [name for name in self.archive.streams() if name in found]
-        return {name: found[name] for name in names if wanted is None or name in wanted}
+        chosen = found if wanted is None else {*wanted}
+        return {name: found[name] for name in self.archive.streams() if name in found and name in chosen}
 
     @cached_property
     def asked(self) -> dict[str, Any]:
@@ -171,25 +167,22 @@ class ArchiveTap(Tap):
     def _mark(self, name: str, told: Any) -> Mark:
         """Where a stream goes on. Raises BadSettings for a bookmark that is not of this archive, or a cut record."""
         if not all(selected for breadcrumb, selected in self.streams[name].mask.items() if breadcrumb):
-            raise BadSettings(
-                "a property is deselected, and records are replayed whole", where=name, hint="select all of them"
-            )
+            hint = "select all of them"
+            raise BadSettings("a property is deselected, and records are replayed whole", where=name, hint=hint)
         try:
             mark = Mark() if told is None else msgspec.convert(told, Mark)
         except msgspec.ValidationError as error:
             raise BadSettings(f"the STATE is not of this tap: {error}", where=name) from None
-        if max(mark.commit, mark.to) > self.archive.log.seq:
-            raise BadSettings(
-                f"the STATE knows commit {max(mark.commit, mark.to)}, the last one here is {self.archive.log.seq}",
-                where=name,
-                hint="is it of another archive?",
-            )
-        return mark if mark.of == self.asked and max(mark.commit, mark.to) <= self.until else Mark()
+        known, last = max(mark.commit, mark.to), self.archive.log.seq
+        if known > last:
+            hint = "is it of another archive?"
+            raise BadSettings(f"the STATE knows commit {known}, the last one here is {last}", where=name, hint=hint)
+        return mark if mark.of == self.asked and known <= self.until else Mark()
 
     def _schema_line(self, stream: str) -> bytes:
         facts = self.facts[stream]
-        message = {"type": "SCHEMA", "stream": stream, "schema": schema_of(facts)}
-        message |= {"key_properties": facts.key_properties}
+        message: dict[str, Any] = {"type": "SCHEMA", "stream": stream, "schema": schema_of(facts)}
+        message["key_properties"] = facts.key_properties
         if facts.bookmark_properties:
             message["bookmark_properties"] = facts.bookmark_properties
         return _line(message)
@@ -198,14 +191,15 @@ class ArchiveTap(Tap):
 
     def replay(self, stream: str, mark: Mark) -> Iterator[tuple[list[Row], Mark]]:
         """What is to be sent from a bookmark on, in parts, and the bookmark after each."""
-        replay = self._all_versions if self.config.get("versions") == "all" else self._heads
-        yield from replay(stream, mark)
+        return (self._all_versions if self.config.get("versions") == "all" else self._heads)(stream, mark)
 
     def _heads(self, stream: str, mark: Mark) -> Iterator[tuple[list[Row], Mark]]:
         while mark.commit < self.until:
-            to = mark.to or self.until  # what is under way is ended as it was begun
-            for day in sorted(self._touched(stream, mark.commit, to)):
-                if day > mark.day:
+            log, to = self.archive.log, mark.to or self.until  # what is under way is ended as it was begun
+            every = {*self.archive.days(stream), layout.UNDATED}
+            for day in sorted(self._changes(mark.commit, to)[stream] if mark.commit else every):
+                held = log.lines_of(stream, day) > 0 or day in log.same.get(stream, {})
+                if self._wanted(day) and held and day > mark.day:
                     mark = Mark(mark.commit, to, day)
                     yield self._head(stream, day, to), mark
             mark = Mark(to)
@@ -225,57 +219,35 @@ class ArchiveTap(Tap):
         times = {bytes(one.record): one.at for one in versions}
         return [(record, times[record]) for record in view]
 
+    @cache  # noqa: B019 - a tap lives as long as its process
+    def _changes(self, after: int, to: int) -> Mapping[str, set[str]]:
+        """By stream, the days that commits have changed."""
+        found = defaultdict[str, set[str]](set)
+        for commit, _ in read_commits(self.place.storage, self.archive.log.source, after=after):
+            if commit.seq > to:
+                break
+            for segment in commit.segments:
+                found[segment.stream].add(segment.day)
+            for file in commit.files if commit.kind == "repair" else ():
+                found[file.stream].add(file.day)
+            for changed in (commit.gone, commit.same, commit.pins):
+                for stream, days in changed.items():
+                    found[stream].update(days)
+        return found
+
     def _all_versions(self, stream: str, mark: Mark) -> Iterator[tuple[list[Row], Mark]]:
-        read = lru_cache(_DAYS_IN_MEMORY)(lambda day: self._versions(stream, day))
-        days = self.archive.log.held.get(stream, {})
-        grown = [(commit, day) for day in days if self._wanted(day) for commit in self._commits_of(stream, day)]
-        for commit, found in groupby(sorted(grown), key=lambda one: one[0]):
+        read = lru_cache(_DAYS_IN_MEMORY)(partial(self.archive.versions, stream, as_of=self.until))
+        grown = list[tuple[int, str]]()
+        for day, held in self.archive.log.held.get(stream, {}).items():
+            if self._wanted(day):
+                if self.until < held.lost:
+                    read(day)  # tells that they are not known any longer
+                grown += [(commit, day) for commit, _ in held.grown if commit <= self.until]
+        for commit, found in groupby(sorted(grown), key=itemgetter(0)):
             if commit > mark.commit:
                 rows = [(bytes(one.record), one.at) for _, day in found for one in read(day) if one.commit == commit]
                 yield rows, Mark(commit, page=commit)
         yield [], Mark(self.until, page=self.until)
-
-    def _versions(self, stream: str, day: str) -> list[Version]:
-        return self.archive.versions(stream, day, as_of=self.until)
-
-    def _commits_of(self, stream: str, day: str) -> list[int]:
-        held = self.archive.log.day(stream, day)
-        if self.until < held.lost:
-            self._versions(stream, day)  # tells that they are not known any longer
-        return [commit for commit, _ in held.grown if commit <= self.until]
-
-    def _touched(self, stream: str, after: int, to: int) -> set[str]:
-        """The days to send that commits have changed, each with something to show."""
-        if after == 0:
-            found = {*self.archive.days(stream), layout.UNDATED}
-        else:
-            found = self._changes(after, to).get(stream, set())
-        return {day for day in found if self._wanted(day) and self._is_held(stream, day)}
-
-    def _is_held(self, stream: str, day: str) -> bool:
-        log = self.archive.log
-        return log.lines_of(stream, day) > 0 or day in log.same.get(stream, {})
-
-    def _changes(self, after: int, to: int) -> dict[str, set[str]]:
-        if (after, to) not in self._known_changes:
-            found: dict[str, set[str]] = {}
-            for commit, _ in read_commits(self.place.storage, self.archive.log.source, after=after):
-                if commit.seq > to:
-                    break
-                days = [(one.stream, one.day) for one in commit.segments]
-                if commit.kind == "repair":
-                    days += [(one.stream, one.day) for one in commit.files]
-                for stream, day in days:
-                    found.setdefault(stream, set()).add(day)
-                for changed in (commit.gone, commit.same, commit.pins):
-                    for stream, of_stream in changed.items():
-                        found.setdefault(stream, set()).update(of_stream)
-            self._known_changes[after, to] = found
-        return self._known_changes[after, to]
-
-    @cached_property
-    def _known_changes(self) -> dict[tuple[int, int], dict[str, set[str]]]:
-        return {}
 
     def _wanted(self, day: str) -> bool:
         first, last = self._range
@@ -324,9 +296,9 @@ class ArchiveTap(Tap):
     def invoke(  # type: ignore[override]
         cls,
         *,
+        config: _ConfigInput,
         about: bool = False,
         about_format: str | None = None,
-        config: _ConfigInput | None = None,
         state: IO[str] | None = None,
         catalog: IO[str] | None = None,
     ) -> None:
@@ -334,7 +306,6 @@ class ArchiveTap(Tap):
         if about:
             cls.print_about(about_format)
             return
-        config = config or _ConfigInput()
         tap = cls(
             config=config.config,
             state=None if state is None else _object(state.read(), "the STATE"),
@@ -377,16 +348,14 @@ def main() -> None:
     try:
         ArchiveTap.cli.main(standalone_mode=False)
     except ArchiveError as error:
-        _end(str(error), error.exit_status)
+        text, status = str(error), error.exit_status
     except click.ClickException as error:
-        _end(error.format_message(), 2)
+        text, status = error.format_message(), 2
     except OSError as error:
-        _end(f"{error.strerror or type(error).__name__}: {error.filename or 'no file'}", 1)
+        text, status = f"{error.strerror or type(error).__name__}: {error.filename or 'no file'}", 1
     except (KeyboardInterrupt, click.Abort):
-        _end("interrupted", 130)
-
-
-def _end(text: str, status: int) -> None:
+        text, status = "interrupted", 130
+    else:
+        return
     sys.stderr.write(f"tap-archive: {text}\n")
-    sys.stderr.flush()
     sys.exit(status)

@@ -11,7 +11,7 @@ import hashlib
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import msgspec
@@ -21,7 +21,6 @@ from target_archive import dayfile, integrity, layout
 from target_archive.commit import DayFile
 from target_archive.errors import BadSettings, CorruptArchive
 from target_archive.integrity import Finding
-from target_archive.log import Held
 from target_archive.reading import read_commits
 from target_archive.storage import Storage
 from target_archive.writer import Writer, write_format
@@ -32,13 +31,7 @@ _SECTOR = 512
 
 
 class Mended(msgspec.Struct, frozen=True):
-    """What was done about a file, by paths below the root.
-
-    Attributes:
-        path, done: The file, and what has become of it.
-        lost: How many lines of it the archive does not have any more.
-        saved: Where the file lies as it was found; "" for nowhere.
-    """
+    """What has become of a file, how many lines of it are lost, and where it lies as it was found, "" for nowhere."""
 
     path: str
     done: str
@@ -67,9 +60,7 @@ def repair(
     `strangers` has files moved aside that the log does not name. Raises CorruptArchive, before anything is touched, for
     a commit record that is missing or damaged; ArchiveLocked.
     """
-    with ExitStack() as lock:
-        if not dry_run:
-            lock.enter_context(storage.lock(layout.meta(source, "lock")))
+    with nullcontext() if dry_run else storage.lock(layout.meta(source, "lock")):
         work = _Repair(storage, source, run, now, dry_run=dry_run)
         work.mend()
         return Repaired(work.mended, list(work.left(move=strangers)))
@@ -91,7 +82,13 @@ class _Repair:
 
     def mend(self) -> None:
         self._mend_format()
-        self._clear()
+        for stale in self._stale:
+            self.mended.append(Mended(stale.path, f"{stale.problem}: removed, as it can be made again"))
+            if not self._dry:
+                self._storage.remove(stale.path)
+        for path, problem in list(integrity.strangers(self._storage, self._log)):
+            if self._is_cleared(path):
+                self._done(path, f"{problem}: removed")
         if not self._dry:
             for folder in sorted({self._log.folder(file.stream) for file in self._log.files}):
                 self._storage.make_folder(folder)
@@ -103,36 +100,95 @@ class _Repair:
             days = [key for key in days if self._mend_first_segment(*key)]
             self._commit()
 
-    def _clear(self) -> None:
-        """Remove checkpoints that say something else than the commits; keep what a writer removes at its start."""
-        for stale in self._stale:
-            self._done(stale.path, f"{stale.problem}: removed, as it can be made again")
-            if not self._dry:
-                self._storage.remove(stale.path)
+    def left(self, *, move: bool) -> Iterator[Finding]:
+        """Strangers, unless they are moved aside."""
         for path, problem in list(integrity.strangers(self._storage, self._log)):
-            if self._is_cleared(path):
-                self._done(path, f"{problem}: removed", saved=self._save(path))
+            if self._is_cleared(path) and self._dry:
+                continue  # it is told already
+            if not move:
+                yield Finding(path, problem)
+                continue
+            self._done(path, f"{problem}: moved aside")
+            if not self._dry:
+                self._storage.remove(path)
 
     def _is_cleared(self, path: str) -> bool:
         """Whether a writer at its start takes a stranger for what a killed one has left, and removes it."""
         folder, _, name = path.rpartition("/")
-        packs, commits = layout.packs(self._source), layout.commits(self._source)
-        return folder == packs or (
-            name.endswith(".tmp") and folder in {commits, *map(self._log.folder, self._log.streams)}
-        )
+        at_work = {layout.commits(self._source), *map(self._log.folder, self._log.streams)}
+        return folder == layout.packs(self._source) or (name.endswith(".tmp") and folder in at_work)
+
+    def _mend_format(self) -> None:
+        if problem := integrity.format_problem(self._storage, self._source):
+            path, name = layout.meta(self._source, "format.json"), integrity.name_of(self._source)
+            if name is None:
+                raise BadSettings(f"{problem}, and the folder does not tell the source's name", where=path)
+            self._done(path, f"{problem}: written anew")
+            if not self._dry:
+                write_format(self._storage, name)
 
     def _mend_files(self) -> None:
-        problems = {file: integrity.file_problem(self._storage, self._log, file) for file in list(self._log.files)}
-        damaged = {_part(file): list[DayFile]() for file, problem in problems.items() if problem}
+        problems = {file: integrity.file_problem(self._storage, self._log, file) for file in self._log.files}
+        damaged = {file: problem for file, problem in problems.items() if problem}
+        former = {(file.stream, file.day, file.part): list[DayFile]() for file in damaged}
         for commit, _ in read_commits(self._storage, self._source) if damaged else ():
             for file in commit.files:
-                known = damaged.get(_part(file), [])
+                known = former.get((file.stream, file.day, file.part), [])
                 if commit.kind == "repair":
                     known.clear()  # its lines were others
                 known.append(file)
-        for file, problem in problems.items():
-            if problem:
-                self._mend_file(file, problem, damaged[_part(file)])
+        for file, problem in damaged.items():
+            self._mend_file(file, problem, former[file.stream, file.day, file.part])
+
+    def _mend_file(self, file: DayFile, problem: str, former: list[DayFile]) -> None:
+        path = self._log.path(file)
+        data = self._storage.read(path)
+        if data is None or records.digest(data[: file.size]) != file.sha256:
+            text = _whole(data or b"", file, former)
+            lost = file.lines - text.count(b"\n")
+            self._done(path, f"{problem}: {_left(file.lines - lost)}", lost=lost)
+            self._stage(file.stream, file.day, file.part, file.name, text, lost=lost, through=file.through)
+            return
+        self._done(path, f"{problem}: put back as it was")
+        if not self._dry:
+            beside = self._log.staged_path(file, self._log.seq + 1)
+            self._storage.write(beside, data[: file.size])
+            self._storage.rename(beside, path)
+            self._storage.sync(self._log.folder(file.stream))
+
+    def _mend_first_segment(self, stream: str, day: str) -> bool:
+        """Put the pending lines of a day, up to and with the first damaged segment, into a file; whether there was one.
+
+        The segments behind it stay in their packs.
+        """
+        held, text = self._log.day(stream, day), b""
+        for seq, segment in held.pending:
+            path = layout.pack(self._source, seq)
+            data = self._storage.read(path, segment.offset, segment.size) or b""
+            problem = integrity.segment_problem(self._storage, self._log, seq, segment)
+            if not problem:
+                text += dayfile.decompress(data)
+                continue
+            whole = _members(data, cut=len(data) < segment.size)
+            if whole.count(b"\n") > segment.lines:
+                whole = b""
+            lost = segment.lines - whole.count(b"\n")
+            part = held.files[-1].part + 1 if held.files else 1
+            plain = held.files and not layout.is_compressed(held.files[-1].name)
+            name = layout.day_file(day, part, "none" if plain else "gzip")
+            self._done(path, f"{problem}: {_left(segment.lines - lost)}", lost=lost)
+            self._save(f"{self._log.folder(stream)}/{name}")
+            self._stage(stream, day, part, name, text + whole, lost=lost, through=seq)
+            return not self._dry
+        return False
+
+    def _stage(self, stream: str, day: str, part: int, name: str, text: bytes, *, lost: int, through: int) -> None:
+        if self._writer:
+            content = dayfile.compress(text) if layout.is_compressed(name) else text
+            lines = text.count(b"\n")
+            self._files.append(self._writer.stage(stream, day, part, name, content, lines=lines, through=through))
+            if lost:
+                self._lost[stream][day] = self._lost[stream].get(day, 0) + lost
 
     def _commit(self) -> None:
         if self._writer and self._files:
@@ -143,29 +199,6 @@ class _Repair:
             self._writer.place("repair", self._files, lost=dict(self._lost), gone=gone)
             self._writer.remove_used_packs()
         self._files, self._lost = [], defaultdict(dict)
-
-    def left(self, *, move: bool) -> Iterator[Finding]:
-        """Strangers, unless they are moved aside."""
-        for path, problem in list(integrity.strangers(self._storage, self._log)):
-            if self._is_cleared(path) and self._dry:
-                continue  # it is told already
-            if not move:
-                yield Finding(path, problem)
-                continue
-            self._done(path, f"{problem}: moved aside", saved=self._save(path))
-            if not self._dry:
-                self._storage.remove(path)
-
-    def _mend_format(self) -> None:
-        problem = integrity.format_problem(self._storage, self._source)
-        if not problem:
-            return
-        path, name = layout.meta(self._source, "format.json"), integrity.name_of(self._source)
-        if name is None:
-            raise BadSettings(f"{problem}, and the folder does not tell the source's name", where=path)
-        self._done(path, f"{problem}: written anew", saved=self._save(path))
-        if not self._dry:
-            write_format(self._storage, name)
 
     def _still_gone(self, stream: str, day: str) -> tuple[int, ...]:
         """The lines of a day that are gone, by the numbers that they will have."""
@@ -181,91 +214,24 @@ class _Repair:
             end, lost = end + before, lost + before - after
         return tuple(sorted(found))
 
-    def _mend_file(self, file: DayFile, problem: str, former: list[DayFile]) -> None:
-        path = self._log.path(file)
-        data = self._storage.read(path)
-        saved = self._save(path)
-        if data is not None and records.digest(data[: file.size]) == file.sha256:
-            self._done(path, f"{problem}: put back as it was", saved=saved)
-            if self._writer:
-                self._writer.stage(
-                    file.stream,
-                    file.day,
-                    file.part,
-                    file.name,
-                    data[: file.size],
-                    lines=file.lines,
-                    through=file.through,
-                )
-                self._storage.rename(self._log.staged_path(file, self._log.seq + 1), path)
-                self._storage.sync(self._log.folder(file.stream))
-            return
-        text = _whole(data or b"", file, former)
-        lines = text.count(b"\n")
-        self._stage(file.stream, file.day, file.part, file.name, text, lost=file.lines - lines, through=file.through)
-        self._done(path, f"{problem}: {_left(lines)}", lost=file.lines - lines, saved=saved)
-
-    def _mend_first_segment(self, stream: str, day: str) -> bool:
-        """Put the pending lines of a day, up to and with the first damaged segment, into a file; whether there was one.
-
-        The segments behind it stay in their packs.
-        """
-        held = self._log.day(stream, day)
-        text = b""
-        for seq, segment in held.pending:
-            path = layout.pack(self._source, seq)
-            data = self._storage.read(path, segment.offset, segment.size) or b""
-            problem = integrity.segment_problem(self._storage, self._log, seq, segment)
-            if not problem:
-                text += dayfile.decompress(data)
-                continue
-            whole = _members(data, cut=len(data) < segment.size)
-            lost = segment.lines - whole.count(b"\n")
-            if lost < 0:
-                whole, lost = b"", segment.lines
-            part, name = _next_part(held, day)
-            self._done(path, f"{problem}: {_left(segment.lines - lost)}", lost=lost, saved=self._save(path))
-            self._save(f"{self._log.folder(stream)}/{name}")
-            self._stage(stream, day, part, name, text + whole, lost=lost, through=seq)
-            return not self._dry
-        return False
-
-    def _stage(self, stream: str, day: str, part: int, name: str, text: bytes, *, lost: int, through: int) -> None:
-        if self._writer:
-            content = dayfile.compress(text) if layout.is_compressed(name) else text
-            lines = text.count(b"\n")
-            self._files.append(self._writer.stage(stream, day, part, name, content, lines=lines, through=through))
-            if lost:
-                self._lost[stream][day] = self._lost[stream].get(day, 0) + lost
+    def _done(self, path: str, done: str, *, lost: int = 0) -> None:
+        self.mended.append(Mended(path, done, lost, self._save(path)))
 
     def _save(self, path: str) -> str:
         """Keep what stands at a path, once, durably; where, "" where there is nothing."""
         if path not in self._saved:
-            data = self._storage.read(path)
-            kept = layout.damaged(self._source, self._at, path)
+            data, kept = self._storage.read(path), layout.damaged(self._source, self._at, path)
+            if data is None:
+                return ""
             while self._storage.size(kept) is not None:
                 kept += "~"
-            self._saved[path] = kept if data is not None else ""
-            if data is not None and not self._dry:
+            if not self._dry:
                 folder = kept.rpartition("/")[0]
                 self._storage.make_folder(folder)
                 self._storage.write(kept, data)
                 self._storage.sync(folder)
+            self._saved[path] = kept
         return self._saved[path]
-
-    def _done(self, path: str, done: str, *, lost: int = 0, saved: str = "") -> None:
-        self.mended.append(Mended(path, done, lost, saved))
-
-
-def _part(file: DayFile) -> tuple[str, str, int]:
-    return file.stream, file.day, file.part
-
-
-def _next_part(held: Held, day: str) -> tuple[int, str]:
-    last = max(held.files, key=lambda file: file.part, default=None)
-    compression = "gzip" if last is None or layout.is_compressed(last.name) else "none"
-    part = last.part + 1 if last else 1
-    return part, layout.day_file(day, part, compression)
 
 
 def _left(lines: int) -> str:
@@ -281,7 +247,12 @@ def _whole(data: bytes, file: DayFile, former: list[DayFile]) -> bytes:
     A file only ever grew, so the digest of an earlier content can prove the beginning of a later one. Behind that a
     gzip member proves itself, and what a cut file still has is right. One that contradicts itself nowhere was edited.
     """
-    proved = _proved(data, former)
+    hashed, place, proved = hashlib.sha256(), 0, 0
+    for one in sorted(former, key=lambda one: one.size):
+        hashed.update(memoryview(data)[place : one.size])
+        place = one.size
+        if place <= len(data) and hashed.hexdigest() == one.sha256:
+            proved = place
     compressed = layout.is_compressed(file.name)
     text = dayfile.decompress(data[:proved]) if compressed and proved else data[:proved]
     rest = data[proved:].rstrip(b"\0")
@@ -292,29 +263,18 @@ def _whole(data: bytes, file: DayFile, former: list[DayFile]) -> bytes:
     return text + more if (text + more).count(b"\n") <= file.lines else text
 
 
-def _proved(data: bytes, former: list[DayFile]) -> int:
-    so_far, place, proved = hashlib.sha256(), 0, 0
-    for file in sorted(former, key=lambda file: file.size):
-        so_far.update(memoryview(data)[place : file.size])
-        place = file.size
-        if place <= len(data) and so_far.hexdigest() == file.sha256:
-            proved = place
-    return proved
-
-
 def _members(data: bytes, *, cut: bool) -> bytes:
     found, place = list[bytes](), 0
     while place < len(data):
-        reader, pieces = zlib.decompressobj(wbits=31), list[bytes]()
+        reader, whole = zlib.decompressobj(wbits=31), len(found)
         try:
             while place < len(data) and not reader.eof:
-                pieces.append(reader.decompress(data[place : place + _CHUNK]))
+                found.append(reader.decompress(data[place : place + _CHUNK]))
                 place += _CHUNK
         except zlib.error:
-            return b"".join(found)
+            return b"".join(found[:whole])
         if not reader.eof:
-            return b"".join([*found, _whole_lines(b"".join(pieces))]) if cut else b"".join(found)
-        found += pieces
+            return b"".join(found[:whole]) + (_whole_lines(b"".join(found[whole:])) if cut else b"")
         place = min(place, len(data)) - len(reader.unused_data)
     return b""
 
