@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from tap_rest.errors import UnexpectedPage
-from tap_rest.formats.json_text import BOM, decoded, entries
+from tap_rest.formats.json_text import BOM, check_whole, decoded, entries
 from tap_rest.formats.places import kind_of, slice_at
 from tap_rest.formats.spool import Spool, whole
 from tap_rest.formats.streamed import Streamed
@@ -58,6 +58,15 @@ class Page(msgspec.Struct, frozen=True):
     def whole(self) -> bytes:
         """The body as it came. Raises UnexpectedPage where it is larger than what is held at most."""
         return whole(self.spool or self.body)
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the body is one whole JSON text."""
+        try:
+            check_whole(self.body.removeprefix(BOM))
+        except UnexpectedPage:
+            return False
+        return True
 
     @property
     def content_type(self) -> str:

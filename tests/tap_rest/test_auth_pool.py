@@ -225,3 +225,13 @@ def test_a_pool_of_log_ins_is_refused() -> None:
     }
     with pytest.raises(msgspec.ValidationError, match="no grant that needs a person"):
         msgspec.convert({"type": "pool", "of": [one]}, PoolAuth)
+
+
+@pytest.mark.case("R000-28")
+def test_one_that_is_to_wait_for_hours_keeps_no_other_waiting(tmp_path: Path) -> None:
+    slow = response(b"{}", status="429 Slow", headers=["Retry-After: 7200"])
+    api = Api(9, lambda token, _: slow if token == "a" else None)
+    result = play(tmp_path, api, limits="[{quota: 1000/s}]", max_wait=600)
+    assert result.error is None
+    assert [record["id"] for record in result.records()] == list(range(1, 10))
+    assert api.count()["a"] == 1

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.tap_rest.command_line import config, declared, messages, status_of
 from tests.tap_rest.harness import json_api, params_of
-from tests.tap_rest.hostile import Hostile, response
+from tests.tap_rest.hostile import Hostile, head, response
 from tests.tap_rest.oauth_servers import npm_server
 from tests.tap_rest.rows import ASCENDING, CURSOR, OFFSET, ROWS, by_cursor, by_offset
 
@@ -317,3 +317,49 @@ def test_a_har_file_is_made_of_what_was_captured(tmp_path: Path, capsys: pytest.
     dates = {"start_date": "2024-01-02T00:00:00Z", "end_date": "2024-01-01T00:00:00Z"}
     run(capsys, config(declaration=file, capture=str(tmp_path / "kept"), **dates), *args)
     assert json.loads((tmp_path / "out.har").read_text())["log"]["entries"] == []
+
+
+def replayed_alike(folder: Path, capsys: pytest.CaptureFixture[str], answer: Any, streams: str, **settings: str) -> str:
+    """What a captured run writes, once its replay has written the same."""
+    with Hostile(answer) as server:
+        file = declared(folder, server.url, streams)
+        wanted = run(capsys, config(declaration=file, capture=str(folder / "kept"), **settings))
+    assert run(capsys, config(declaration=file, replay=str(folder / "kept"), **settings)) == wanted
+    return wanted
+
+
+def test_a_replay_leaves_out_as_many_credentials_as_were_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    streams = """
+        settings: {tokens: {sensitive: true}}
+        auth: {type: pool, of: {type: bearer, token: "{settings.tokens}"}}
+        streams: {rows: {path: /rows, records: $}}
+    """
+
+    def answer(request: str) -> list[bytes]:
+        dead = "t0ken-c" not in request
+        return [response(b"{}", status="401 No") if dead else response(b'[{"id":1}]')]
+
+    wanted = replayed_alike(tmp_path, capsys, answer, streams, tokens="t0ken-a,t0ken-b,t0ken-c")
+    assert sum(message["type"] == "RECORD" for message in messages(wanted)) == 1
+
+
+def test_a_replay_knows_that_nothing_said_where_an_answer_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    streams = "streams: {rows: {path: /rows, records: $, format: {type: csv}}}"
+    wanted = replayed_alike(tmp_path, capsys, lambda _: [head() + b"id,a\n1,2\n"], streams)
+    assert "nothing says where an answer ends" in wanted
+
+
+def test_a_cursor_in_a_header_is_kept_though_its_name_is_that_of_a_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(request: str) -> list[bytes]:
+        last = "t=abcdefgh" in request
+        return [response(b'[{"id":%d}]' % (1 + last), headers=[] if last else ["X-Next-Token: abcdefgh"])]
+
+    streams = "streams: {rows: {path: /r, records: $, paginator: {type: cursor, header: X-Next-Token, param: t}}}"
+    wanted = replayed_alike(tmp_path, capsys, answer, streams)
+    assert sum(message["type"] == "RECORD" for message in messages(wanted)) == 2

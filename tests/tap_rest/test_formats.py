@@ -20,6 +20,7 @@ from tap_rest.formats.formats import CsvFormat, Format, JsonFormat, JsonlFormat,
 from tap_rest.formats.inflate import Caps, unpacked
 from tap_rest.formats.json_text import BOM
 from tap_rest.formats.records import PathRecords, RootRecords
+from tap_rest.formats.spool import whole
 
 
 def text(form: Format, body: bytes) -> bytes:
@@ -351,3 +352,10 @@ def test_what_is_not_kept_is_told_with_its_reason(tmp_path: Path, name: str, cap
     assert reason in caplog.text
     assert result.records() == []
     assert result.claim("odd")["status"] == "partial"
+
+
+@pytest.mark.case("C1")
+def test_a_text_in_the_place_of_a_list_is_kept_and_no_empty_list() -> None:
+    form = XmlFormat(lists=["rss.channel.item"])
+    (body,) = form.texts(b"<rss><channel>Quota exceeded</channel></rss>")
+    assert json.loads(whole(body)) == {"rss": {"channel": "Quota exceeded"}}

@@ -765,3 +765,14 @@ def test_a_file_may_be_at_the_origins_that_are_named_and_nowhere_else(tmp_path: 
     for url in ["http://a.s3.test/f", "https://s3.test/f", "https://a.s3.test:8443/f", "https://a.s3.test.evil.test/f"]:
         with pytest.raises(UnexpectedPage, match="another origin"):
             job.file(asked, Page(asked, 200, {}, json.dumps({"file_url": url}).encode()))
+
+
+@pytest.mark.parametrize("status", ["202 Accepted", "500 Broken"])
+def test_an_order_whose_answer_shows_no_job_is_not_repeated_because_it_says_when(
+    tmp_path: Path, reports: Reports, status: str
+) -> None:
+    reports.faults["POST /reports"] = [head("Content-Length: 0", "Retry-After: 5", status=status)] * 9
+    with Hostile(reports) as server:
+        result = run(tmp_path, server, PAGES)
+    assert isinstance(result.error, RunIncomplete)
+    assert reports.counts["POST /reports"] == 3

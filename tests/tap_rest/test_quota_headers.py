@@ -123,3 +123,8 @@ def test_whatever_a_server_says_stays_within_bounds(headers: dict[str, str]) -> 
     assert all(0.0 <= found.reset <= LONGEST_WAIT for found in readings(headers, "auto", now=NOW))
     for asked in (retry_after(headers, now=NOW), backoff(headers, now=NOW)):
         assert asked is None or 0.0 <= asked <= LONGEST_WAIT
+
+
+def test_a_number_larger_than_any_float_is_just_too_much() -> None:
+    (found,) = readings({"x-app-usage": '{"call_count":%s}' % ("1" * 400)}, "auto", now=NOW)
+    assert found.left < 0

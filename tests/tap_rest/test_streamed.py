@@ -9,11 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.tap_rest.harness import run
+from tests.tap_rest.harness import ids, json_api, run
 from tests.tap_rest.hostile import Hostile, framed, response
 from tests.tap_rest.odd_json import ODD, is_record, on_one_line
 
@@ -416,7 +417,7 @@ from tap_rest.language.verdicts import judge
 from tap_rest.request import Request
 
 class Stream:
-    errors = ()
+    errors, paginator = (), None
     format = {"json": JsonFormat, "jsonl": JsonlFormat, "csv": CsvFormat}[sys.argv[2]]()
     records = PathRecords(path="data") if sys.argv[2] == "json" else RootRecords()
 
@@ -449,3 +450,18 @@ def test_an_answer_of_200_mb_is_read_in_less_than_150_mib(form: str, encoding: s
         ).stdout.split()
     assert int(found[0]) == 500_000
     assert int(found[1]) < 150
+
+
+@pytest.mark.parametrize(("records", "path"), [("$", "1.id"), ("data", "data.1.id")])
+@pytest.mark.parametrize("width", [1, HELD // 2 + 1], ids=["held", "in a file"])
+def test_a_cursor_may_stand_in_a_record(tmp_path: Path, records: str, path: str, width: int) -> None:
+    def api(_: str, params: dict[str, str]) -> Any:
+        after = int(params.get("after", 0))
+        found = [{"id": number, "text": "x" * width} for number in range(after + 1, min(after + 3, 6))]
+        return found if records == "$" else {"data": found}
+
+    declaration = f"""
+    streams: {{rows: {{path: /rows, records: "{records}", paginator: {{type: cursor, path: {path}, param: after}}}}}}
+    """
+    with json_api(api) as server:
+        assert ids(run(tmp_path, server, declaration)) == [1, 2, 3, 4, 5]

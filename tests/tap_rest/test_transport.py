@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 
 import pytest
-from tests.tap_rest.hostile import CERTIFICATE, Hostile, framed, payload, response
+from tests.tap_rest.hostile import CERTIFICATE, ENCODINGS, Hostile, framed, head, payload, response
 
 from tap_rest.engine.transport import Transport, TransportError, checked_origin
 from tap_rest.formats.inflate import Caps
@@ -362,3 +362,10 @@ def test_a_post_carries_its_body_and_headers_as_declared(transport: Transport) -
     assert server.seen[0].startswith("POST / HTTP/1.1\r\n")
     assert "Content-Type: application/json\r\n" in server.seen[0]
     assert server.seen[0].encode("latin-1").endswith(b'{"q":"\xc3\xbc"}')
+
+
+@pytest.mark.parametrize(("encoding", "known"), [("identity", False), ("gzip", True)])
+def test_only_a_compression_says_itself_where_a_body_ends(transport: Transport, encoding: str, known: bool) -> None:
+    answer = head(f"Content-Encoding: {encoding}") + ENCODINGS[encoding](b"id\n1\n")
+    with Hostile(lambda _: [answer]) as server:
+        assert transport.send(Request(server.url)).framed is known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any, get_args
 
@@ -324,3 +325,41 @@ def test_a_wait_named_in_the_body_is_waited_for_and_the_request_asked_again(tmp_
     assert result.error is None
     assert len(server.seen) == 5
     assert result.clock.waits == [120.0] * 3
+
+
+@pytest.mark.case("C1")
+@pytest.mark.parametrize(
+    ("form", "body"),
+    [
+        ("{type: xml, lists: [data]}", b"<data><id>1</id></data>"),
+        ("{type: json}", gzip.compress(b'{"data":[{"id":"1"}]}')),
+    ],
+    ids=["xml", "archive"],
+)
+def test_what_must_not_exist_is_looked_for_once_there_are_paths(tmp_path: Path, form: str, body: bytes) -> None:
+    declaration = f"""
+    errors: [{{when: {{body: {{path: data, exists: false}}}}, then: empty}}]
+    streams: {{rows: {{path: /rows, records: data, format: {form}}}}}
+    """
+    with json_api(lambda *_: response(body)) as server:
+        result = run(tmp_path, server, declaration)
+        assert result.records() == [{"id": "1"}]
+
+
+@pytest.mark.case("R000-6")
+def test_an_answer_left_out_between_pages_does_not_make_the_stream_complete(tmp_path: Path) -> None:
+    """The pages behind it are never asked for."""
+
+    def api(_: str, params: dict[str, str]) -> Any:
+        at = int(params.get("page", 1))
+        return response(b"{}", status="404 No") if at == 2 else [{"id": at}] if at < 4 else []
+
+    declaration = """
+    errors: [{when: {status: 404}, then: skip_record}]
+    streams: {rows: {path: /rows, records: $, paginator: {type: page_number, page_size: 1}}}
+    """
+    with json_api(api) as server:
+        result = run(tmp_path, server, declaration)
+    assert result.error is None
+    assert result.claim("rows")["status"] == "skipped"
+    assert result.claim("rows")["evidence"]["given_up"][0]["status"] == 404

@@ -18,7 +18,7 @@ import secrets
 import threading
 import zlib
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -26,7 +26,7 @@ from typing import Any, TextIO
 import msgspec
 from isal import igzip
 
-from tap_rest.auth.auth import Auth
+from tap_rest.auth.auth import Auth, PoolAuth
 from tap_rest.auth.flow import AuthKind, Fetched, Flow, Tokens
 from tap_rest.engine.attempts import about
 from tap_rest.engine.messages import timestamp
@@ -88,13 +88,17 @@ class Capture:
         folder: Takes the files.
         clock: Is told when an answer has come.
         redactor: Knows the secrets.
+        cursors: Headers, in lower case, that lead to a next page.
 
     Attributes:
         run: The file of the run; None as long as nothing was asked.
     """
 
-    def __init__(self, inner: Sender, folder: Path, clock: CaptureClock, redactor: Redactor) -> None:
+    def __init__(
+        self, inner: Sender, folder: Path, clock: CaptureClock, redactor: Redactor, cursors: Collection[str] = ()
+    ) -> None:
         self._inner, self._folder, self._clock, self._redactor = inner, folder, clock, redactor
+        self._cursors = {"link", *cursors}
         self._id, self._started = secrets.token_hex(4), clock.now()
         self._list: TextIO | None = None
         self._lock = threading.Lock()
@@ -139,9 +143,11 @@ class Capture:
             "request": self._asked(request),
             "status": page.status,
             "url": hide.text(page.url),
-            # A cursor in a link may well be called `token`: by its name alone it is not taken for a secret there.
-            "headers": hide.headers(page.headers) | {k: hide.values(v) for k, v in page.headers.items() if k == "link"},
+            # A cursor may well be called `token`: by its name alone it is not taken for a secret there.
+            "headers": hide.headers(page.headers)
+            | {name: hide.values(text) for name, text in page.headers.items() if name in self._cursors},
             "masked": body != came,
+            "framed": page.framed,
         }
         text = json.dumps(meta, ensure_ascii=False, indent=1, sort_keys=True).encode(errors="surrogateescape")
         day = timestamp(self._clock.now())[:10]
@@ -207,7 +213,8 @@ class Replay:
         if "fault" in found:
             raise TransportError(found["fault"]["kind"], found["fault"]["problem"], hint=found["fault"]["hint"])
         meta, body = answer_of(self._folder, found, shown)
-        return Page(request=request, status=meta["status"], headers=meta["headers"], body=body, url=meta["url"])
+        framed = meta.get("framed", True)
+        return Page(request, meta["status"], meta["headers"], body, meta["url"], framed=framed)
 
 
 def answer_of(folder: Path, line: Mapping[str, Any], shown: str) -> tuple[dict[str, Any], bytes]:
@@ -235,7 +242,10 @@ class Unsigned(AuthKind, frozen=True, kw_only=True):
 
 def replayed(bound: Bound) -> Bound:
     """A declaration as a replay reads it: what it asks for needs no credentials and counts against no limit."""
-    return msgspec.structs.replace(bound, auth=Unsigned(auth=bound.auth), limits=())
+    auth: Any = Unsigned(auth=bound.auth)
+    if isinstance(bound.auth, PoolAuth):  # as many as there were, since one that was refused was left out
+        auth = PoolAuth(of=[Unsigned(auth=one) for one in bound.auth.members()])  # type: ignore[misc]
+    return msgspec.structs.replace(bound, auth=auth, limits=())
 
 
 def clock_for(capture: str | None, replay: str | None, reader: int | None = None) -> Waiter:

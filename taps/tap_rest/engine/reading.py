@@ -6,14 +6,19 @@ Stands between the verdict on the answer as it came and the paginator, which loo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 import msgspec
 
+from tap_rest.formats.places import steps_of
 from tap_rest.formats.spool import Spool, whole
 from tap_rest.formats.streamed import Batch, Streamed, checksum
 from tap_rest.language.verdicts import Verdict, judge
 from tap_rest.language.vocabulary import Stream
 from tap_rest.page import Page
+
+_PATHS = ("path", "token_path", "total", "total_pages", "has_more", "at_end")
+"""Options of paginators."""
 
 
 def read(page: Page, stream: Stream, verdict: Verdict, now: float) -> tuple[Page, Verdict]:
@@ -28,7 +33,8 @@ def read(page: Page, stream: Stream, verdict: Verdict, now: float) -> tuple[Page
     """
     body = page.spool or page.body
     texts = stream.format.texts(body)
-    large = [stream.records.streamed(text) if isinstance(text, Spool) else None for text in texts]
+    among = _looks_among(stream)
+    large = [stream.records.streamed(text) if isinstance(text, Spool) and not among else None for text in texts]
     held = [part.around if part else whole(text) for part, text in zip(large, texts, strict=True)]
     if held != [body]:
         page = msgspec.structs.replace(
@@ -36,15 +42,23 @@ def read(page: Page, stream: Stream, verdict: Verdict, now: float) -> tuple[Page
         )
         if any(large):
             parts = [part or _batch(stream.records.slices(text)) for part, text in zip(large, held, strict=True)]
-            records = Streamed(page.body, [batch for part in parts for batch in part.batches])
-            page = msgspec.structs.replace(page, records=records)
+            streamed = Streamed(page.body, [batch for part in parts for batch in part.batches])
+            page = msgspec.structs.replace(page, records=streamed)
         verdict = judge(page, stream.errors, now=now)  # now that there are paths in it
         if verdict.kind != "ok":
             return msgspec.structs.replace(page, records=()), verdict
     if page.records:
         return page, verdict
     found = [stream.records.slices(text) for text in held]
-    return _lightened(page, found[0] if len(found) == 1 else [record for part in found for record in part]), verdict
+    records = found[0] if len(found) == 1 else [record for part in found for record in part]
+    return msgspec.structs.replace(page, records=records) if among else _lightened(page, records), verdict
+
+
+def _looks_among(stream: Stream) -> bool:
+    """Whether the paginator looks for something among the records, `items.99.id`."""
+    where = tuple(takewhile("*".__ne__, steps_of(getattr(stream.records, "path", "$"))))
+    paths = [getattr(stream.paginator, name, None) for name in _PATHS]
+    return any(steps_of(path)[: len(where)] == where for path in paths if path)
 
 
 def _batch(records: Sequence[bytes]) -> Streamed:

@@ -104,7 +104,9 @@ def running(
         else:
             transport = Transport(trust_env=bool(config.get("trust_env")))
         if isinstance(clock, CaptureClock):
-            transport = Capture(transport, Path(config["capture"]), clock, redactor)
+            paginators = (stream.declared.paginator for stream in bound.streams.values())
+            cursors = {(getattr(paginator, "header", None) or "").lower() for paginator in paginators}
+            transport = Capture(transport, Path(config["capture"]), clock, redactor, cursors)
         if har is not None and isinstance(transport, Capture | Replay):
             opened.callback(write_har, transport, har)
         opened.enter_context(closing(transport))

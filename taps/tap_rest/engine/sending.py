@@ -103,12 +103,20 @@ class InDoubt(TapError):
 class _Again(Exception):  # it says what to do
     """Ask again with backoff; where the server says to wait it is no failed try, `wait` seconds if they are not 0.
 
-    What the server may have done when no answer says so is `done`.
+    What the server may have done when no answer says so is `done`; `limited` is what a rate limit refused.
     """
 
-    def __init__(self, error: TapError, *, tries: int = TRIES, wait: float | None = None, done: bool = False) -> None:
+    def __init__(
+        self,
+        error: TapError,
+        *,
+        tries: int = TRIES,
+        wait: float | None = None,
+        done: bool = False,
+        limited: bool = False,
+    ) -> None:
         super().__init__(error)
-        self.error, self.tries, self.wait, self.done = error, tries, wait, done
+        self.error, self.tries, self.wait, self.done, self.limited = error, tries, wait, done, limited
 
 
 class Sending:
@@ -177,12 +185,14 @@ class Sending:
                 answer = self._attempt(ask, tries, credential)
             except _Again as again:
                 pause = backoff.full_jitter(next(waits))
-                if again.wait is not None:
+                doubt = again.done and ask.phase == "submit"
+                if again.wait is not None and not doubt:
                     pause = max(1.0, again.wait or pause)
+                    if again.limited and len(self._credentials.good()) > 1:
+                        pause = 1.0  # its own limits hold this credential back; another may be free
                 else:
                     failed += 1
                     last = failed >= again.tries or self._clock.monotonic() - began + pause > LONGEST_TRYING
-                    doubt = again.done and ask.phase == "submit"
                     if last or doubt:
                         error = again.error
                         error = InDoubt(error.problem, where=error.where, hint=error.hint) if doubt else error
@@ -281,7 +291,9 @@ class Sending:
                 return Answer(page, End("not_modified"), came=came)
             case "skip_record" | "skip_partition":
                 left_out = self.given_up(ask.unit, request, verdict.reason, page.status)
-                return Answer(page, End(verdict.kind), left_out, came)
+                # The pages behind one that is left out are known to nobody: only a first page may stand alone.
+                skipped = verdict.kind if ask.page == 1 else "skip_partition"
+                return Answer(page, End(skipped), left_out, came)
         raise self._refusal(page, verdict)
 
     def _compare_clocks(self, page: Page) -> None:
@@ -356,8 +368,9 @@ class Sending:
         hint = f"the server says {said}" if said and not said.startswith("<") else ""
         if verdict.kind in ("retry", "wait"):
             wait = 0.0 if verdict.kind == "wait" and verdict.wait_seconds is None else verdict.wait_seconds
-            done = not verdict.declared and page.status not in (408, 425, 503)
-            return _Again(UnexpectedPage(verdict.reason, hint=hint), wait=wait, done=done)
+            limited = verdict.kind == "wait"
+            done = not (limited or verdict.declared or page.status in (408, 425, 503))
+            return _Again(UnexpectedPage(verdict.reason, hint=hint), wait=wait, done=done, limited=limited)
         if verdict.kind == "reauth" and page.request.origin == self._home:
             return CredentialsRefused(verdict.reason, hint="check the credentials in the config")
         if verdict.kind == "abort":

@@ -138,7 +138,7 @@ class Transport:
     def _page(self, request: Request, url: str, method: str, response: requests.Response, exchange: Exchange) -> Page:
         headers = {name.lower(): value for name, value in response.raw.headers.itermerged()}
         length, encoding = headers.get("content-length"), headers.get("content-encoding", "")
-        framed = response.raw.chunked or length is not None
+        framed, inflate = response.raw.chunked or length is not None, None
         if method == "HEAD" or response.status_code in _BODILESS:
             body: Body = b""
         else:
@@ -154,7 +154,8 @@ class Transport:
         if isinstance(body, Spool) and response.status_code >= 300:
             body = whole(body)  # an error is judged by what it says
         held, spool = (body, None) if isinstance(body, bytes) else (start(body, BEGINNING), body)
-        return Page(request, response.status_code, headers, held, url, spool=spool, framed=framed or bool(encoding))
+        ends = framed or inflate is not None
+        return Page(request, response.status_code, headers, held, url, spool=spool, framed=ends)
 
     def _pieces(self, raw: Any, inflate: Inflate | None, url: str) -> Iterator[bytes]:
         wire = size = 0

@@ -66,7 +66,7 @@ class _Reader:
         if element.children and text.strip():
             end = self._text.index(b">", self._parser.CurrentByteIndex) + 1
             return {**attributes, "#xml": self._text[element.start : end].decode()}
-        if element.children or element.path in self._parents:
+        if element.children or (element.path in self._parents and not text.strip()):
             return {**attributes, **self._members(element)}
         if attributes:
             return {**attributes, "#text": text} if text else attributes

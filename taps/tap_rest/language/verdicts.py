@@ -60,6 +60,10 @@ class BodyTest(Component, frozen=True, kw_only=True):
         if self.contains == "":
             raise ValueError("`contains` needs a text")
 
+    def is_early(self, page: Page) -> bool:
+        """Whether what must not exist can only be looked for once a success in another format is read as JSON."""
+        return self.exists is False and page.status < 300 and bool(page.body.strip()) and not page.is_json
+
     def holds(self, page: Page) -> bool:
         if self.exists is not None and (page.slice_at(self.path) is not None) != self.exists:
             return False
@@ -151,8 +155,8 @@ class Rule(Component, frozen=True, kw_only=True):
         when: The tests.
         then: What the answer means: `ok`, read it; `empty`, a whole page without records; `retry`, `wait`, ask again,
             after growing pauses or when it says; `reauth`, once with new credentials; `skip_record` and
-            `skip_partition`, leave out this answer or the whole partition, counted and no failure; `fail_stream`;
-            `abort`, end the run.
+            `skip_partition`, leave out this answer (after the first page that is the partition, too, since nothing
+            leads on from it) or the whole partition, counted and no failure; `fail_stream`; `abort`, end the run.
         until: With `retry` and `wait`: where the answer says how long; without it `Retry-After` does.
         reason: Why, for reports.
     """
@@ -174,7 +178,7 @@ def judge(page: Page, rules: Sequence[Rule] = (), *, now: float, empty_ok: bool 
     """
     wait = retry_after(page.headers, now=now)
     for rule in rules:
-        if page.spool is not None and rule.when.body is not None:
+        if rule.when.body is not None and (page.spool is not None or rule.when.body.is_early(page)):
             break  # it is judged again once it is read
         if rule.when.holds(page):
             said = None if rule.until is None else rule.until.seconds(page, now=now)

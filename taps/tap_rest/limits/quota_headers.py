@@ -198,7 +198,9 @@ def _item_name(item: str) -> str:
 def _amount(usage: Mapping[str, Any], key: str) -> float:
     """A number of a JSON object, -1 where there is none."""
     value = usage.get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else -1.0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return -1.0
+    return float(max(-1.0, min(value, 1e300)))  # an integer may be larger than any float
 
 
 def _number(text: str | None) -> float | None:
