@@ -73,6 +73,7 @@ class Archiver:
         self._start = Start(writer)
         self._told_changes = len(writer.log.changes)
         self._claims: Mapping[str, Sequence[ClaimMade]] = {}
+        self._doubtful: set[str] = set()  # streams whose rows this run cannot tell from those that it has not read
         self._found: Found | None = None
 
     # What a run has taken so far ------------------------------------------------------------------------------------
@@ -182,6 +183,8 @@ class Archiver:
             if previous and _same_rule(previous.facts, facts)
             else self._start.dedupe(message.stream, facts, in_mid_run=previous is not None)
         )
+        if previous and (dedupe is not previous.dedupe or _filing(previous.facts) != _filing(facts)):
+            self._doubtful.add(message.stream)
         watch = previous.watch if previous else watch_of(self._writer, message.stream)
         refuse = self._refusal(message.stream)
         self.sinks[message.stream] = Sink(facts, lines, dedupe, watch, self._today, previous=previous, refuse=refuse)
@@ -202,10 +205,16 @@ class Archiver:
     def _take_state(self, value: bytes) -> None:
         if not json_object(msgspec.Raw(value)):
             return  # an empty STATE never takes the place of a good one
+        claims = claims_of(value)
         if self._state is None and not self.received and self._start.is_at(value):
             return
+        if claims and not self.sinks:
+            return  # where the run starts, as the archive does not know it: the claims are of another run
         self._state, self._state_since = value, self._clock()
-        self._claims = claims_of(value)
+        self._claims = claims
+        for stream, made in claims.items():
+            if (sink := self.sinks.get(stream)) and sum(one.evidence.records for one in made) > sink.received:
+                self._doubtful.add(stream)  # a part came in an earlier run
         self._writer.mark_state()
         self._sizes_at_state = self._sizes()
 
@@ -248,7 +257,8 @@ class Archiver:
 
     def finish(self) -> None:
         """Commit and publish everything that has come, and what the reads that are now complete have found out."""
-        self._found = find_out(self._writer, self.sinks, self._claims)
+        sure = {stream: made for stream, made in self._claims.items() if stream not in self._doubtful}
+        self._found = find_out(self._writer, self.sinks, sure, self._start.until)
         self._commit_to_state()
         self._commit_all()
         self._publish()
@@ -317,9 +327,9 @@ class Start:
     """
 
     def __init__(self, writer: Writer) -> None:
-        self._log, self._days = writer.log, writer.days
+        self._log, self._days, self._writer = writer.log, writer.days, writer
         self._state = json_object(writer.log.state) if writer.log.state else {}
-        self._until = writer.log.seq
+        self.until = writer.log.seq
 
     def is_at(self, value: bytes) -> bool:
         """Whether the archive knows this STATE, a run's first message; if so, it is where the run starts."""
@@ -343,7 +353,8 @@ class Start:
 
         def read_day(day: str) -> tuple[list[bytes], set[int]]:
             try:
-                return self._days.lines(stream, day), self._log.day(stream, day).gone_lines()
+                lines = self._writer.shared(stream, day) or self._days.lines(stream, day)
+                return lines, self._log.day(stream, day).gone_lines()
             except CorruptArchive:  # publishing tells it; what comes for that day is kept meanwhile, repeated or not
                 return self._days.pending(stream, day), set()
 
@@ -363,7 +374,7 @@ class Start:
             held = self._log.day(stream, day)
             if reached < held.lost or any(commit in replays for commit, _ in held.grown if commit > reached):
                 return 0  # which of its lines came since, in a run that can be repeated, cannot be told
-            return held.lines(self._until) - held.lines(reached)
+            return held.lines(self.until) - held.lines(reached)
 
         return CopiesReadAgain(
             read_day,
@@ -418,6 +429,10 @@ def stream_of(line: bytes) -> str:
 
 def _same_rule(one: StreamFacts, other: StreamFacts) -> bool:
     return (one.key_properties, one.mode, one.volatile) == (other.key_properties, other.mode, other.volatile)
+
+
+def _filing(facts: StreamFacts) -> tuple[str, str]:
+    return facts.day_field, facts.timezone
 
 
 def _places(bookmark: dict[str, Any]) -> Iterator[dict[str, Any]]:

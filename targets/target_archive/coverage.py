@@ -166,7 +166,10 @@ def unbroken(statuses: Mapping[str, Status]) -> tuple[str, str] | None:
 
 def evidence(commit: Commit, stretch: Stretch) -> Evidence:
     """What the commit that a stretch names holds of it."""
-    claims = msgspec.json.decode(commit.state, type=_State | None) or _State()
+    try:
+        claims = msgspec.json.decode(commit.state, type=_State | None) or _State()
+    except msgspec.DecodeError:  # another tap's, of another shape
+        claims = _State()
     failed = (claim for claim in claims.claims.get(stretch.stream, ()) if claim.status != "complete")
     requests = [request for claim in failed for request in claim.evidence.given_up if _is_about(request, stretch)]
     return Evidence(commit.run, commit.at, requests)

@@ -17,7 +17,7 @@ from target_archive import layout
 from target_archive.archiver import stream_of, watch_of
 from target_archive.commit import StreamFacts
 from target_archive.day import day_of
-from target_archive.dedupe import content_of, key_of
+from target_archive.dedupe import content_of, identity, key_of
 from target_archive.errors import CorruptArchive
 from target_archive.fields import field_reader
 from target_archive.messages import Message, decode_odd
@@ -173,7 +173,7 @@ class _Late:
             raise _Stays(f"the snapshot of `{self._stream}` of its day equals an earlier one, which stands for it")
         if day not in self._latest:
             self._load(day)
-        content, came = self._content(line), self.letter.commit
+        key, content, came = identity(key, line), self._content(line), self.letter.commit
         if not self._keyed:
             commits = self._copies[day].get(content, [])
             place = bisect_right(commits, came)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from target_archive.fields import FieldReader, field_reader
+from target_archive.fields import ABSENT, FieldReader, field_reader
 
 FRESH_ENTRIES = 300_000  # in dictionaries, about 110 bytes each
 FROZEN_ENTRIES = 4_000_000  # in arrays, 16 bytes each
@@ -85,7 +85,7 @@ class LatestVersion:
                 else:
                     known[slot] = self._content(old)
             versions = self._days[day] = _Versions(known)
-        slot, content = hash(key), self._content(line)
+        slot, content = hash(identity(key, line)), self._content(line)
         if self._remembers:
             self._came[day].append(slot)
         latest = versions.latest(slot)
@@ -255,11 +255,18 @@ def _drop(value: Any, path: Sequence[str]) -> None:
 
 
 def key_of(read_key: FieldReader, line: bytes) -> Hashable:
-    """What identifies a record's key; all records that cannot be read share one."""
+    """What identifies a record; see `identity`."""
     try:
-        return hashable(read_key(line))
+        return identity(hashable(read_key(line)), line)
     except (msgspec.DecodeError, RecursionError):
-        return ()
+        return line
+
+
+def identity(key: Hashable, line: bytes) -> Hashable:
+    """The key of a record, or its bytes where all of that is null or absent: then nothing else tells it from others."""
+    if isinstance(key, tuple) and (not key or key[0] is None or key[0] is ABSENT):
+        return key if any(part is not None and part is not ABSENT for part in key) else line
+    return key
 
 
 def hashable(values: tuple[Any, ...]) -> tuple[Hashable, ...]:

@@ -20,6 +20,7 @@ from target_archive.commit import StreamFacts
 from target_archive.day import day_of
 from target_archive.dedupe import content_of
 from target_archive.errors import CorruptArchive
+from target_archive.fields import field_reader
 from target_archive.log import Log
 from target_archive.settings import zone
 from target_archive.sink import Sink
@@ -74,8 +75,11 @@ def claims_of(state: bytes) -> Mapping[str, Sequence[ClaimMade]]:
         return {}
 
 
-def find_out(writer: Writer, sinks: Mapping[str, Sink], claims: Mapping[str, Sequence[ClaimMade]]) -> Found:
-    """What the reads of a run that is about to end have found out about lines that were committed before."""
+def find_out(writer: Writer, sinks: Mapping[str, Sink], claims: Mapping[str, Sequence[ClaimMade]], since: int) -> Found:
+    """What the reads of a run that is about to end have found out about lines that were committed before.
+
+    `since` is the last commit before the run.
+    """
     found = Found()
     for stream, made in claims.items():
         sink = sinks.get(stream)
@@ -88,7 +92,7 @@ def find_out(writer: Writer, sinks: Mapping[str, Sink], claims: Mapping[str, Seq
         else:
             days = _whole_days(writer.log, stream, sink.facts, [claim for claim in made if claim.whole])
         try:
-            if sink.read_on in days and (earlier := _same_as(writer, stream, sink)):
+            if sink.read_on in days and (earlier := _same_as(writer, stream, sink, since)):
                 found.same[stream] = {sink.read_on: earlier}
             elif gone := _gone(writer, stream, sink, days):
                 found.gone[stream] = gone
@@ -118,7 +122,7 @@ def _whole_days(log: Log, stream: str, facts: StreamFacts, claims: Sequence[Clai
 def _gone(writer: Writer, stream: str, sink: Sink, days: set[str]) -> dict[str, tuple[int, ...]]:
     found = {}
     for day in sorted(days):
-        if missed := sink.dedupe.missed(day):
+        if missed := _filed_by(writer, stream, sink, day):
             found[day] = tuple(missed)
             known = writer.log.day(stream, day).gone_lines()
             had = len(head(writer.days.lines(stream, day), sink.facts.key_properties, known))
@@ -127,11 +131,20 @@ def _gone(writer: Writer, stream: str, sink: Sink, days: set[str]) -> dict[str, 
     return found
 
 
-def _same_as(writer: Writer, stream: str, sink: Sink) -> str | None:
-    """The day of the last snapshot, where today's, of which nothing is published yet, equals it."""
+def _filed_by(writer: Writer, stream: str, sink: Sink, day: str) -> list[int]:
+    """The lines of a day that were missed, but for those that would be filed by another day today."""
+    missed = sink.dedupe.missed(day)
+    if sink.read_on or not missed:
+        return missed
+    lines, read, where = writer.days.lines(stream, day), field_reader([sink.facts.day_field]), zone(sink.facts.timezone)
+    return [number for number in missed if day_of(read(lines[number - 1])[0], where) == day]
+
+
+def _same_as(writer: Writer, stream: str, sink: Sink, since: int) -> str | None:
+    """The day of the last snapshot, where today's, of which nothing was held before the run, equals it."""
     today, log = sink.read_on, writer.log
     held, lines = log.day(stream, today), writer.lines[stream]
-    if held.files or not all(day == today for day in lines.days):
+    if held.files or held.lines(since) or not all(day == today for day in lines.days):
         return None
     earlier = max((day for day in {*log.days(stream), *log.same.get(stream, {})} if day < today), default=None)
     if earlier is None or sink.received == 0:

@@ -91,7 +91,7 @@ class Sink:
         self._lines, self._refuse = lines, refuse
         self._zone = UTC if facts.timezone == "UTC" else zone(facts.timezone)
         watch.expect(facts.schema, [*([facts.day_field] if facts.day_field else []), *facts.key_properties])
-        self.read_on = "" if facts.day_field else today(self._zone)
+        self.read_on: str = "" if facts.day_field else (previous.read_on if previous else "") or today(self._zone)
         self.size, self.received, self.repeats = 0, 0, 0
         if previous:
             self.size, self.received, self.repeats = previous.size, previous.received, previous.repeats
@@ -101,7 +101,7 @@ class Sink:
         watch, lines, read = self.watch, self._lines, self.watch.read
         read_on, where, is_repeat, start = self.read_on, self._zone, self.dedupe.is_repeat, len(self._lines.lines)
         add_day, add_line = self._lines.days.append, self._lines.lines.append
-        no_fields = (None,) * (len(self.facts.key_properties) + (not read_on))
+        no_fields = () if read_on else (None,)  # no day, and no key, as `key_of` has it
         refuse, size, repeats = self._refuse, 0, 0
         try:
             for number, record in enumerate(records, self.received):

@@ -28,6 +28,7 @@ from target_archive.log import StreamDay
 from target_archive.reading import DayReader, encode_checkpoint, open_log
 from target_archive.shape import Shape, merge
 from target_archive.storage import Storage
+from target_archive.views import head
 
 CHECKPOINT_EVERY = 1_000
 """Commits between two checkpoints of the log."""
@@ -187,15 +188,19 @@ class Writer:
         segments, members, offset = [], [], 0
         found = found or Found()
         for stream, count in sorted(counts.items()):
-            for day, lines in sorted(self.lines[stream].take(count).items()):
-                if day in found.same.get(stream, ()):
+            by_day = self.lines[stream].take(count)
+            for day in found.gone.get(stream, ()):
+                by_day.setdefault(day, [])
+            for day, news in sorted(by_day.items()):
+                lines = self.shared(stream, day) + news
+                if day in found.same.get(stream, ()) or not lines:
                     continue
                 member = dayfile.compress(dayfile.join(lines))
                 members.append(member)
                 segments.append(Segment(stream, day, offset, len(member), len(lines), records.digest(member)))
                 offset += len(member)
         drift = {
-            stream: self.lines[stream].drift(count, partial(self.log.lines_of, stream))
+            stream: self.lines[stream].drift(count, partial(self._lines_before, stream))
             for stream, count in counts.items()
         }
         drift = {stream: noted for stream, noted in drift.items() if noted != Drift()}
@@ -220,6 +225,22 @@ class Writer:
             self.lines[stream].forget(count)
         self.unpublished += offset
         return sum(counts.values())
+
+    def shared(self, stream: str, day: str) -> list[bytes]:
+        """What an earlier day keeps for a snapshot that equalled it: the first lines of the day, once it has others."""
+        since, earlier = self.log.same.get(stream, {}).get(day, (0, ""))
+        if not earlier or self.log.lines_of(stream, day):
+            return []
+        held = self.log.day(stream, earlier)
+        seq = max(since, held.lost)
+        try:
+            lines = self.days.lines(stream, earlier)[: held.lines(seq)]
+        except CorruptArchive:  # publishing tells it
+            return []
+        return head(lines, self.log.streams[stream].key_properties, held.gone_lines(seq))
+
+    def _lines_before(self, stream: str, day: str) -> int:
+        return self.log.lines_of(stream, day) or len(self.shared(stream, day))
 
     def publish(self) -> None:
         """Bring the day files up to date with everything committed."""

@@ -248,14 +248,6 @@ PROTOCOL = [
         SNAPSHOTS,
     ),
     Mutant(
-        "a snapshot that is told again to be the same was not so before",
-        Log,
-        "_apply_same",
-        'known.get(day, (0, ""))[1] != earlier',
-        "True",
-        SNAPSHOTS,
-    ),
-    Mutant(
         "a snapshot is let go, but its lines are not",
         Log,
         "_apply_same",
