@@ -75,6 +75,19 @@ def test_an_overlap_finds_rows_that_moved_by_less_than_it(tmp_path: Path) -> Non
     assert "warnings" not in result.claim("rows")["evidence"]
 
 
+@pytest.mark.parametrize("count", range(6))
+def test_an_overlap_may_be_longer_than_all_there_is(tmp_path: Path, count: int) -> None:
+    def few(_: str, params: dict[str, str]) -> Any:
+        start = int(params["offset"])
+        return {"items": ROWS[:count][start : start + int(params["limit"])]}
+
+    with json_api(few) as server:
+        result = run(tmp_path, server, offset(", overlap: 3"))
+    assert result.error is None
+    assert ids(result) == list(range(count))
+    assert result.claim("rows")["status"] == "complete"
+
+
 @pytest.mark.case("C13")
 @pytest.mark.case("R002-3")
 def test_rows_that_moved_by_more_than_the_overlap_are_read_again(tmp_path: Path) -> None:

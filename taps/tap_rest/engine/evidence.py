@@ -197,7 +197,7 @@ class Walk:
         if self._keys and self._reader is not None:
             rows = [row[: len(self._keys)] for row in self._reader.read(records)]
         prints = [hashlib.blake2b(repr(row).encode(), digest_size=8).hexdigest() for row in rows]
-        tail, self.tail = self.tail, prints[-overlap:]
+        tail, self.tail = self.tail, prints[-overlap:] if len(prints) > overlap else ()
         fresh = [record for record, one in zip(records, prints, strict=True) if one not in tail]
         if tail and len(fresh) == len(prints):
             return None

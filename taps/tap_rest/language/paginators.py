@@ -85,10 +85,10 @@ class OffsetPaginator(CountingKind, tag="offset", frozen=True, kw_only=True):
 
     def _following(self, request: Request, page: Page) -> Request | End:
         offset, came = self._number(request), len(page.records)
-        nothing_new = came == 0 or (came <= self.overlap and offset != self.start)
         done, total = offset - self.start + came, self.declared_total(page)
-        end = self._end(page, done=done, total=total, nothing_new=nothing_new)
-        return end or request.with_params(**{self.param: offset + came - self.overlap})
+        end = self._end(page, done=done, total=total, nothing_new=came == 0)
+        # After a page of no more rows than that, going back would lead nowhere.
+        return end or request.with_params(**{self.param: offset + came - (self.overlap if came > self.overlap else 0)})
 
     def plan(self, request: Request, page: Page) -> Iterator[Request]:
         came, total = len(page.records), self.declared_total(page)
