@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.tap_rest.harness import NOW, FastClock, ids, json_api, params_of, run
 from tests.tap_rest.hostile import response
-from tests.tap_rest.rows import HOURS, by_time, paged, windowed
+from tests.tap_rest.rows import HOURS, by_time, paged, since, windowed
 
 from tap_rest.engine.engine import RunIncomplete
 from tap_rest.errors import ConfigError
@@ -276,6 +276,21 @@ def test_a_page_in_flight_is_left_when_another_start_is_asked_for(tmp_path: Path
         )
     assert ids(same) == list(range(96 + 50, 200))
     assert ids(other) == list(range(200))
+
+
+def test_a_row_that_came_late_while_nobody_read_is_read_by_the_run_that_goes_on(tmp_path: Path) -> None:
+    """It lies behind the page in flight, and further back than `lookback` when the next run begins."""
+    times = [datetime(2027, 1, 15, tzinfo=UTC) + timedelta(minutes=10 * number) for number in range(48)]
+    rows = [{"id": number, "t": f"{at:%Y-%m-%dT%H:%M:%SZ}"} for number, at in enumerate(times)]
+    declaration = windowed("window: 30d, lookback: 1h, start: 2027-01-15", "cursor, path: next, param: cursor")
+    with json_api(since(rows, size=15)) as server:
+        first = run(tmp_path, server, declaration)
+        rows.insert(0, {"id": 999, "t": "2027-01-15T07:05:00Z"})
+        rows.insert(48, {"id": 998, "t": "2027-01-15T07:55:00Z"})
+        again = run(tmp_path, server, declaration, state=first.states[2], clock=FastClock(NOW + 86400))
+        third = run(tmp_path, server, declaration, state=again.states[-1], clock=FastClock(NOW + 90000))
+    assert (again.error, third.error) == (None, None)
+    assert {*range(45), *ids(again), *ids(third)} == {row["id"] for row in rows}
 
 
 def test_a_floating_start_keeps_no_page_of_a_later_one(tmp_path: Path) -> None:

@@ -131,7 +131,10 @@ class Turn:
         cut = self._timed and unit.until is not None and self.stream.declared.paginator.result_cap is not None
         if self._size is None and not cut:  # what an earlier run had cut in two goes on after the first half
             return False
-        self._at = unit.until
+        self._at, replication = unit.until, self.stream.declared.replication
+        back = duration(replication.lookback) if replication else None
+        if back and unit.until is not None and unit.began < self.began:
+            self._at = iso(time_of(unit.until) - back)  # what came late since an earlier run began it lies behind
         if self.is_over or self._size is None:
             return not self.is_over
         most = self.window or time_of(self._end or "") - time_of(self._at or "")
