@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
@@ -116,8 +117,9 @@ def parse(config: Mapping[str, Any]) -> Settings:
                 given[name] = msgspec.json.decode(text)
         settings = msgspec.convert(given, Settings, strict=False)
     except msgspec.DecodeError as error:
-        message, _, place = str(error).partition(" - at `$.")
-        raise BadSettings(f"setting `{place.rstrip('`') or name}`: {message}") from None
+        message, _, place = str(error).partition(" - at ")
+        found = re.search(r"\$\.([^`]+)", place)
+        raise BadSettings(f"setting `{found[1] if found else name}`: {message}") from None
     if settings.timezone:
         zone(settings.timezone)
     return msgspec.structs.replace(
