@@ -142,5 +142,5 @@ def _members(body: Body, pattern: str) -> Iterator[tuple[str, Body]]:
             for info in wanted:
                 with archive.open(info) as file:
                     yield info.filename, gathered(iter(lambda: file.read(WINDOW), b""))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as fault:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as fault:
         raise UnexpectedPage(f"the zip can't be unpacked: {fault}") from None

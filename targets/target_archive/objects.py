@@ -206,7 +206,7 @@ class ObjectStorage:
     def _telling(self, path: str) -> Iterator[None]:
         try:
             yield
-        except (exceptions.BaseError, FileNotFoundError, NotImplementedError, ValueError) as error:
+        except (exceptions.BaseError, FileNotFoundError, RuntimeError, ValueError) as error:
             words = _in_words(error)
             hint = next(hint for sign, hint in _HINTS if sign in words)
             raise StorageFailed(words, where=f"{self.root.rstrip('/')}/{path}", hint=hint) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ class Held(Archive):
         return list(self.lines("s")) if "s" in self.log.streams else []
 
 
-class Source:
+class Source(ABC):
     """An API, the tap that reads it, and what must be archived of what the tap has sent.
 
     Attributes:
@@ -81,13 +82,13 @@ class Source:
         self.now = datetime(2024, 6, 1, 12, tzinfo=UTC)
         self.runs = 0
 
+    @abstractmethod
     def messages(self, state: State | None) -> list[bytes]:
         """What a run sends that starts from a STATE."""
-        raise NotImplementedError
 
+    @abstractmethod
     def find_problems(self, held: Held, told: State | None, *, complete: bool) -> Iterator[str]:
         """What is wrong with an archive, after a run that was `complete` or cut off, and told `told` at the last."""
-        raise NotImplementedError
 
     def settings(self, rng: random.Random) -> Settings:
         return Settings(commit_max_records=rng.randint(3, 12), commit_max_seconds=1e9)

@@ -119,7 +119,7 @@ def _unzipped(body: Body, member: str, room: int) -> Iterator[Body]:
                     raise UnexpectedPage(f"{info.filename} in the zip is encrypted or compressed in an unusual way")
                 with archive.open(info) as file:
                     yield gathered(_pieces(file, room))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as fault:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError) as fault:
         raise UnexpectedPage(f"the zip is damaged: {fault}") from None
 
 
